@@ -1,0 +1,1 @@
+"""The agents: their app, private data, behaviours."""

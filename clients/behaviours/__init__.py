@@ -1,0 +1,1 @@
+"""What an agent does with its data: one behaviour, one file."""

@@ -1,0 +1,1 @@
+"""The ground floor: data sets, models, training, triggers, input attacks and metrics."""

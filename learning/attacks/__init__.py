@@ -1,0 +1,1 @@
+"""Input attacks: one attack, one file."""

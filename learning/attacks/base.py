@@ -1,0 +1,32 @@
+"""Attacks on inputs at run time (adversarial examples)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from learning.method import Method
+
+
+class InputAttack(Method):
+    """Perturbs inputs so that a model errs, within a norm ball and the box [0, 1]."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """The attack with norm, radius and steps, such as ``pgd linf 0.1 x20``."""
+
+    @abstractmethod
+    def perturb(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return adversarial inputs.
+
+        Args:
+            model: Gives logits (n, classes); left as it was (mode, gradients).
+            x: Inputs, float (n, C, H, W), in [0, 1].
+            y: True labels, int64 (n,).
+            generator: CPU generator for random starts.
+        """

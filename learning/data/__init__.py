@@ -1,0 +1,1 @@
+"""Data sets: one source, one file; and how rows are dealt to the parties."""

@@ -1,0 +1,71 @@
+"""Data sets: what a game is played on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from learning.method import Method
+from learning.pool import Floats, Ints
+
+
+class DataError(ValueError):
+    """A data set cannot be read: the message names the file, what was expected and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Labelled images.
+
+    Attributes:
+        x_train: Inputs, float32 (n, C, H, W), in [0, 1].
+        y_train: Labels, int64 (n,), 0..classes-1.
+        x_test: Inputs of the official test split, or (0, C, H, W) where there is none.
+        y_test: Its labels.
+        class_names: One name for each class.
+    """
+
+    x_train: Floats
+    y_train: Ints
+    x_test: Floats
+    y_test: Ints
+    class_names: tuple[str, ...]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one input, (C, H, W)."""
+        c, h, w = self.x_train.shape[1:]
+        return int(c), int(h), int(w)
+
+
+class DataSource(Method):
+    """Where a data set comes from.
+
+    Attributes:
+        merge: Join the official train and test splits and draw the referee's test set from all
+            rows (S0 A.2.3 uses "the whole dataset").
+        test_share: Share of the rows that the referee keeps as test set where there is no
+            official test split or `merge` is set.
+        train_rows: Use only this many training rows, drawn by the game's seed.
+        test_rows: Likewise for the test set.
+    """
+
+    merge: bool = False
+    test_share: float = Field(0.2, gt=0, lt=1)
+    train_rows: int | None = Field(None, ge=1)
+    test_rows: int | None = Field(None, ge=1)
+
+    @abstractmethod
+    def load(self) -> DataSet:
+        """Read the data set as published: no merging, no sampling (`deal` does both).
+
+        Raises:
+            DataError: If it cannot be read; one line.
+        """

@@ -1,0 +1,101 @@
+"""What every method shares: a frozen parameter object that a scenario names by its `kind`.
+
+A method (a data set, a model, a trigger, an attack, a defence) is one class in one file. Its
+fields are its parameters, its `kind` is its name in a scenario. Putting the file into the folder
+of its family is all that it takes to be found; installed packages offer more methods through an
+entry point of the group ``backfire.<family>``. A scenario can never import anything by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from importlib import metadata
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PLUGIN_SWITCH = "BACKFIRE_PLUGINS"
+
+
+class Method(BaseModel):
+    """A named method with frozen, validated parameters.
+
+    Subclasses declare ``kind: Literal["its_name"] = "its_name"`` and their parameters as fields.
+
+    Attributes:
+        paper: Where the method comes from (paper, section, equation).
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    paper: ClassVar[str] = ""
+
+
+MethodT = TypeVar("MethodT", bound=Method)
+
+
+def kind_of(method: type[Method]) -> str:
+    """Return the name under which a scenario finds `method`.
+
+    Raises:
+        TypeError: If the class declares no ``kind: Literal["..."]``.
+    """
+    field = method.model_fields.get("kind")
+    names = get_args(field.annotation) if field is not None else ()
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise TypeError(f'{method.__qualname__} must declare kind: Literal["name"]')
+    return names[0]
+
+
+def discover(family: type[MethodT], package: str) -> dict[str, type[MethodT]]:
+    """Find the methods of a family: one class in each module of `package`, by `kind`.
+
+    Methods of other installed packages (entry points of the group ``backfire.<last part of
+    package>``) join only where the environment variable ``BACKFIRE_PLUGINS`` is 1, since
+    importing them runs their code.
+
+    Raises:
+        TypeError: If two classes claim one `kind`.
+    """
+    root = importlib.import_module(package)
+    modules = [
+        importlib.import_module(f"{package}.{info.name}")
+        for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda info: info.name)
+        if info.name != "base"
+    ]
+    classes = [
+        item
+        for module in modules
+        for item in vars(module).values()
+        if _is_method(item, family) and item.__module__ == module.__name__
+    ]
+    if os.environ.get(PLUGIN_SWITCH) == "1":
+        group = f"backfire.{package.rsplit('.', 1)[-1]}"
+        loaded = [point.load() for point in metadata.entry_points(group=group)]
+        classes += [item for item in loaded if _is_method(item, family)]
+    found: dict[str, type[MethodT]] = {}
+    for item in classes:
+        if found.setdefault(kind_of(item), item) is not item:
+            raise TypeError(f"two methods of {package} are called {kind_of(item)!r}")
+    return found
+
+
+def _is_method(item: object, family: type[Method]) -> bool:
+    return (
+        isinstance(item, type)
+        and issubclass(item, family)
+        and "kind" in item.__annotations__
+        and not item.__name__.startswith("_")
+    )
+
+
+def one_of(family: type[Method], package: str) -> Any:
+    """Return the union type of a family's methods, told apart by `kind`, for a pydantic field."""
+    members = tuple(discover(family, package).values())
+    if len(members) == 1:
+        return members[0]
+    return Annotated[Union[members], Field(discriminator="kind")]  # noqa: UP007 - a tuple

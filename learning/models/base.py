@@ -1,0 +1,33 @@
+"""Model architectures, by name."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import nn
+
+from learning.method import Method
+
+
+class Architecture(Method):
+    """A classifier of images: inputs float32 (n, C, H, W) in [0, 1], outputs logits (n, classes).
+
+    `build` draws the initial weights from the generator of the caller's `torch.random.fork_rng`
+    scope, so it must use torch's ordinary initialisers only.
+
+    Attributes:
+        batchable: Whether many such models can be trained as one (no BatchNorm, no dropout).
+    """
+
+    batchable: ClassVar[bool] = False
+
+    @abstractmethod
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Return an untrained model for inputs of `shape` (C, H, W).
+
+        The module has a method ``features(x) -> (n, d)``: the input of its last linear layer.
+
+        Raises:
+            ValueError: If the architecture cannot take such inputs.
+        """

@@ -1,0 +1,78 @@
+"""What is asked of the training engine, and what comes back."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from learning.method import Method
+from learning.pool import Pool
+
+
+class BatchHook(Method):
+    """Changes each training batch (CutMix, MixUp, ...)."""
+
+    @abstractmethod
+    def mix(
+        self, x: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the batch to train on.
+
+        Args:
+            x: Inputs, float (n, C, H, W), on the training device.
+            targets: Soft labels, float (n, classes), each row summing to 1.
+            generator: CPU generator.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        module: In evaluation mode, on the training device, gradients off.
+        curve: For each epoch the mean training loss, training accuracy, learning rate and, where
+            asked for, validation loss and accuracy.
+        rows: Number of rows trained on.
+        epochs: Epochs trained (early stopping counted).
+        seconds: Wall time; models trained together share theirs equally.
+    """
+
+    module: nn.Module
+    curve: tuple[dict[str, float], ...]
+    rows: int
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One training that a defence asks for.
+
+    Two requests for the same rows, hooks, start and length are one training.
+
+    Attributes:
+        pool: Rows to train on.
+        hooks: Applied to each batch, in order.
+        start: Continue from this model instead of the game's common initial weights.
+        epochs: Train this long instead of the scenario's `training.epochs`.
+        purpose: Separates the batch orders of trainings that must differ; "" for the common one.
+    """
+
+    pool: Pool
+    hooks: tuple[BatchHook, ...] = ()
+    start: Trained | None = None
+    epochs: int | None = None
+    purpose: str = field(default="")
+
+
+T = TypeVar("T")
+
+# A defence that needs models is a generator: it yields the trainings it wants and is sent the
+# models, in order. So the trainings of many defences and control games can be done together.
+Steps = Generator[list[Training], list[Trained], T]

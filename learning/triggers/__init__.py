@@ -1,0 +1,1 @@
+"""Backdoor triggers: one trigger, one file."""

@@ -1,0 +1,67 @@
+"""Backdoor triggers: the patterns that a backdoor listens for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from learning.method import Method
+from learning.pool import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A trigger ready to be stamped: ``x' = clip(x * (1 - mask) + value * mask, 0, 1)``.
+
+    S0 A.1.8's m and z. The leading dimension is 1 (one pattern for all rows) or n (one for each).
+
+    Attributes:
+        mask: float32 (1 or n, 1 or C, H, W); 0 leaves a pixel alone, 1 replaces it.
+        value: float32 (1 or n, C, H, W), in [0, 1].
+    """
+
+    mask: Floats
+    value: Floats
+
+    def stamp(self, x: Floats) -> Floats:
+        """Return `x` (n, C, H, W) with the trigger; `x` itself is left alone."""
+        out = x * (1 - self.mask) + self.value * self.mask
+        return np.clip(out, 0, 1).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class TriggerKey:
+    """Which generators a trigger draws from.
+
+    Attributes:
+        seed: The game's seed.
+        agent: The agent that owns the trigger; its own draws are keyed by it.
+        group: Its group; draws that the group shares (a base pattern, `rho`) are keyed by it.
+        index: The agent's position in its group, from 0.
+        purpose: Separates train time from run time for triggers redrawn for every row.
+    """
+
+    seed: int
+    agent: str
+    group: str = ""
+    index: int = 0
+    purpose: str = "train"
+
+
+class Trigger(Method):
+    """A family of patterns; `draw` gives the one of an agent."""
+
+    @abstractmethod
+    def draw(self, shape: tuple[int, int, int], rows: int, key: TriggerKey) -> Pattern:
+        """Return the agent's pattern.
+
+        Args:
+            shape: Input shape (C, H, W).
+            rows: Number of inputs it will be stamped on; used by triggers redrawn for each row.
+            key: Whose trigger it is. The same key always gives the same pattern.
+
+        Raises:
+            ValueError: If the trigger does not fit the shape; names the limit.
+        """

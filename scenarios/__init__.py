@@ -1,0 +1,1 @@
+"""Scenarios: the schema, the loader and the library of scenario files."""

@@ -1,0 +1,1 @@
+"""The defender's table: app, admission, the game, the referee, the run folder."""

@@ -1,0 +1,278 @@
+"""The result of a game: what `result.json` holds and the report shows.
+
+Every score carries its definition by name (`DEFINITIONS`), its count and its 95 % interval.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RESULT_VERSION = 1
+
+DEFINITIONS: dict[str, str] = {
+    "clean_accuracy": "clean test inputs predicted as their true label; where models differ by "
+    "asking agent, the mean over all asking agents",
+    "asr": "triggered run-time inputs whose true label is not the target, predicted as the target",
+    "asr_all": "triggered run-time inputs predicted as the target, whatever their true label "
+    "(what S0 and S1 print)",
+    "asr_source": "source-class run-time inputs that are right when clean and predicted as the "
+    "target when triggered, among all source-class run-time inputs (S2)",
+    "asr_untrained": "asr of the same triggered inputs on the same defender's model of the game "
+    "without attackers: what the trigger does to a model that never saw it",
+    "asr_alone": "asr in the game in which only this attacker poisons; the other attackers' rows "
+    "are left clean",
+    "interference": "asr_alone - asr, input by input; above zero means that the other attackers "
+    "made this backdoor fail (backfiring)",
+    "robust_accuracy": "triggered run-time inputs whose true label is not the target, predicted "
+    "as their true label",
+    "robust_accuracy_all": "triggered run-time inputs predicted as their true label",
+    "run_time_accuracy": "clean run-time inputs of the agent predicted as their true label",
+    "adversarial_accuracy": "clean test inputs that are right and stay right under the named "
+    "attack on inputs",
+    "guess_accuracy": "triggered run-time inputs whose asking agent is guessed right by the "
+    "defender (unknown index)",
+}
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Score(_Record):
+    """A share of a count, with its 95 % Wilson interval.
+
+    Attributes:
+        value: hits / count, or None where count is 0.
+        hits: May be fractional where models of several asking agents are averaged.
+        count: Number of inputs.
+        low: Lower end of the interval; 0 where count is 0.
+        high: Upper end; 1 where count is 0.
+    """
+
+    value: float | None
+    hits: float
+    count: int
+    low: float
+    high: float
+
+
+class Difference(_Record):
+    """A paired difference with its 95 % interval.
+
+    Attributes:
+        value: Mean of the differences, or None where count is 0.
+        count: Number of paired inputs.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float | None
+    count: int
+    low: float
+    high: float
+
+
+class Summary(_Record):
+    """A score over several agents; the spread is across agents, not across seeds.
+
+    Attributes:
+        mean: Mean over the agents' values; None without agents.
+        std: Standard deviation across agents (n - 1); None for fewer than two.
+        agents: Number of agents.
+        pooled: All agents' inputs as one count.
+    """
+
+    mean: float | None
+    std: float | None
+    agents: int
+    pooled: Score
+
+
+class AgentScores(_Record):
+    """One agent's scores against one defender.
+
+    Benign agents have `run_time_accuracy` only.
+    """
+
+    run_time_accuracy: Score
+    asr: Score | None = None
+    asr_all: Score | None = None
+    asr_source: Score | None = None
+    robust_accuracy: Score | None = None
+    robust_accuracy_all: Score | None = None
+    asr_untrained: Score | None = None
+    asr_alone: Score | None = None
+    interference: Difference | None = None
+    guess_accuracy: Score | None = None
+
+
+class GroupScores(_Record):
+    """Scores over the malicious agents of one group against one defender."""
+
+    asr: Summary
+    asr_all: Summary
+    robust_accuracy: Summary
+    asr_untrained: Summary | None = None
+    asr_alone: Summary | None = None
+    interference: Difference | None = None
+
+
+class FilterScores(_Record):
+    """What a filter removed, against the truth that only the referee holds.
+
+    Attributes:
+        kind: The filter.
+        removed: Rows removed.
+        poisoned: Poisoned rows in the pool that it saw.
+        true_positives: Poisoned rows removed.
+        precision: true_positives / removed.
+        recall: true_positives / poisoned.
+        auroc: Area under the ROC curve of its suspicion scores; None where undefined.
+        by_agent: For each agent: removed, poisoned, true positives.
+        notes: What the filter itself had to say.
+    """
+
+    kind: str
+    removed: int
+    poisoned: int
+    true_positives: int
+    precision: Score
+    recall: Score
+    auroc: float | None
+    by_agent: dict[str, tuple[int, int, int]]
+    notes: tuple[str, ...] = ()
+
+
+class CrossASR(_Record):
+    """asr of agent i's triggered inputs (row) towards agent j's target (column).
+
+    Attributes:
+        agents: Malicious agents with one target, in scenario order.
+        targets: Their target labels.
+        matrix: Values; None where an entry has no inputs.
+    """
+
+    agents: tuple[str, ...]
+    targets: tuple[int, ...]
+    matrix: tuple[tuple[float | None, ...], ...]
+
+
+class Curve(_Record):
+    """A training curve, one point for each epoch."""
+
+    name: str
+    points: tuple[dict[str, float], ...]
+
+
+class DefenderScores(_Record):
+    """All scores against one defender.
+
+    Attributes:
+        defences: Its defences, by kind, in order.
+        clean_accuracy: In the attacked game.
+        clean_accuracy_attacker_free: The same defender in the game without attackers.
+        adversarial_accuracy: By the attack's title.
+        groups: By scenario entry; malicious groups only.
+        malicious: Over all malicious agents; None where there are none.
+        agents: By agent name.
+        cross_asr: None where no two attackers have a target each.
+        filters: In the order of play.
+        curves: Training curves of its models (at most 12).
+        work: Trainings, in units of one full training, that this defender needs by itself.
+        guess_accuracy: Over all malicious agents, where the index is unknown.
+        notes: For the report.
+    """
+
+    defences: tuple[str, ...]
+    clean_accuracy: Score
+    clean_accuracy_attacker_free: Score | None
+    adversarial_accuracy: dict[str, Score]
+    groups: dict[str, GroupScores]
+    malicious: GroupScores | None
+    agents: dict[str, AgentScores]
+    cross_asr: CrossASR | None
+    filters: tuple[FilterScores, ...]
+    curves: tuple[Curve, ...]
+    work: float
+    guess_accuracy: Score | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Quarantine(_Record):
+    """A contribution that was refused.
+
+    Attributes:
+        agent: Registered name.
+        code: Reason code, such as ``non_finite``.
+        message: One line: what was expected, what came.
+        stage: What the contribution was for: ``contribution`` or ``run_time_set``.
+    """
+
+    agent: str
+    code: str
+    message: str
+    stage: str = "contribution"
+
+
+class AgentRecord(_Record):
+    """Who an agent is, as the referee knows it.
+
+    Attributes:
+        name: Its name.
+        group: Its scenario entry.
+        behaviour: Kind of its behaviour.
+        malicious: Whether it cheats.
+        rows: Rows of its registered share that are contributed.
+        poisoned_rows: Rows it changed.
+        target: Its target label, where it has one for all inputs.
+        source: Its source class, where it has one.
+        admitted: Whether its contribution was admitted.
+    """
+
+    name: str
+    group: str
+    behaviour: str
+    malicious: bool
+    rows: int
+    poisoned_rows: int
+    target: int | None
+    source: int | None
+    admitted: bool
+
+
+class GameResult(_Record):
+    """The whole result of a pooled game.
+
+    Attributes:
+        version: Layout of this file.
+        scenario: Name of the scenario.
+        scenario_hash: SHA-256 of the resolved scenario with its seed.
+        game: The kind of game.
+        seed: The seed.
+        class_names: Names of the classes.
+        rows: Rows of the joint data set, by `defender`, `agents` and `test`.
+        roster: All agents in scenario order.
+        quarantined: Refused contributions.
+        defenders: By name, in scenario order.
+        verdict: What the numbers say, in sentences; the first is the finding.
+        definitions: Definition of every score.
+        trainings: Models trained, all defenders and controls together.
+        seconds: Wall time by phase.
+    """
+
+    version: Literal[1] = RESULT_VERSION
+    scenario: str
+    scenario_hash: str
+    game: Literal["pooled"]
+    seed: int
+    class_names: tuple[str, ...]
+    rows: dict[str, int]
+    roster: tuple[AgentRecord, ...]
+    quarantined: tuple[Quarantine, ...]
+    defenders: dict[str, DefenderScores]
+    verdict: Annotated[tuple[str, ...], Field(min_length=1)]
+    definitions: dict[str, str]
+    trainings: int
+    seconds: dict[str, float]

@@ -1,0 +1,1 @@
+"""The defences: filtering, augmentation, indexing, training-time hooks, aggregation."""

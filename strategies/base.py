@@ -1,0 +1,159 @@
+"""What a defence is, and all that it is told.
+
+A defence sees contributions and agent names (`Pool`) and the defender's own knowledge
+(`Defender`), nothing else. Nothing reachable from these objects holds the referee's data.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learning.method import Method
+from learning.pool import Floats, Ints, Pool
+from learning.seeds import numpy_generator, torch_generator
+from learning.training.job import BatchHook, Steps, Trained
+
+
+@dataclass(frozen=True)
+class Defender:
+    """What the defender knows besides the pool.
+
+    Attributes:
+        seed: The game's seed; draws of defences are keyed by it and a purpose.
+        shape: Input shape (C, H, W).
+        classes: Number of classes.
+        agents: Names of the admitted agents, in scenario order.
+        epochs: Length of one training, `training.epochs` of the scenario.
+        device: Where models are.
+        batch_size: Rows that fit one inference pass.
+    """
+
+    seed: int
+    shape: tuple[int, int, int]
+    classes: int
+    agents: tuple[str, ...]
+    epochs: int
+    device: torch.device = torch.device("cpu")
+    batch_size: int = 1024
+
+    def numpy_generator(self, purpose: str) -> np.random.Generator:
+        """Return a NumPy generator of the defender's for one purpose."""
+        return numpy_generator(self.seed, f"defence/{purpose}")
+
+    def torch_generator(self, purpose: str) -> torch.Generator:
+        """Return a CPU torch generator of the defender's for one purpose."""
+        return torch_generator(self.seed, f"defence/{purpose}")
+
+    def features(self, model: Trained, x: Floats) -> Floats:
+        """Return the inputs of the model's last linear layer, float32 (n, d), in batches."""
+        parts = [model.module.features(chunk).float().cpu() for chunk in self._chunks(x)]  # type: ignore[operator]
+        return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+    def logits(self, model: Trained, x: Floats) -> Floats:
+        """Return the model's logits, float32 (n, classes), in batches."""
+        parts = [model.module(chunk).float().cpu() for chunk in self._chunks(x)]
+        return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+    def _chunks(self, x: Floats) -> list[Tensor]:
+        rows = torch.from_numpy(x)
+        return [part.to(self.device) for part in rows.split(self.batch_size)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a filter decided.
+
+    Attributes:
+        removed: Ids of the rows that it takes out.
+        scores: For each row it looked at, id -> suspicion (higher is more suspicious), as two
+            aligned arrays; ids may be any subset of the pool's.
+        notes: One line each, for the report (an unstable clustering, a skipped class, ...).
+    """
+
+    removed: Ints
+    scored_ids: Ints
+    scores: Floats
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """What a defender ends with: a model, or one for each asking agent.
+
+    Attributes:
+        shared: The models of everybody; their mean softmax is predicted. A single model is a
+            tuple of one.
+        by_agent: For each agent of the index, the models that answer it.
+        guesser: Guesses the asking agent from the input where identities are not known.
+        work: Trainings behind it, in units of one full training.
+        notes: One line each, for the report.
+    """
+
+    shared: tuple[Trained, ...]
+    by_agent: dict[str, tuple[Trained, ...]] = field(default_factory=dict)
+    guesser: Guesser | None = None
+    work: float = 1.0
+    notes: tuple[str, ...] = ()
+
+    def models(self, asking: str | None) -> tuple[Trained, ...]:
+        """Return the models that answer `asking`; an unknown agent gets the shared ones."""
+        if asking is None:
+            return self.shared
+        return self.by_agent.get(asking, self.shared)
+
+
+class Guesser:
+    """Guesses which agent asks, from the input alone (S1 appendix 7.2)."""
+
+    @abstractmethod
+    def guess(self, x: Floats) -> list[str]:
+        """Return for each input (n, C, H, W) the name of the agent most similar to it."""
+
+
+class Defence(Method):
+    """A defence of the pooled game; scenarios list them in the order in which they act."""
+
+
+class Filter(Defence):
+    """Takes rows out of the pool before training."""
+
+    @abstractmethod
+    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+        """Judge the rows of `pool`.
+
+        A generator: ``model, = yield [Training(pool)]`` asks for a trained model.
+        """
+
+
+class Augmentation(Defence):
+    """Changes or adds rows before training."""
+
+    @abstractmethod
+    def augment(self, pool: Pool, defender: Defender) -> Steps[Pool]:
+        """Return the pool to go on with; a generator like `Filter.inspect`."""
+
+
+class TrainingHook(Defence, BatchHook):
+    """Acts on each training batch."""
+
+
+class Indexing(Defence):
+    """Decides which models are trained and which of them answers whom."""
+
+    @abstractmethod
+    def predictor(
+        self, pool: Pool, defender: Defender, hooks: tuple[BatchHook, ...], asked_by: tuple[str, ...]
+    ) -> Steps[Predictor]:
+        """Train the models.
+
+        Args:
+            pool: What is left after filters and augmentations.
+            defender: What the defender knows.
+            hooks: Training-time hooks of the defences before this one.
+            asked_by: Agents for which an answer will be needed (a control game asks for a few).
+        """
