@@ -51,37 +51,44 @@ def kind_of(method: type[Method]) -> str:
     return names[0]
 
 
-def discover(family: type[MethodT], package: str) -> dict[str, type[MethodT]]:
-    """Find the methods of a family: one class in each module of `package`, by `kind`.
+def discover(family: type[MethodT], *packages: str) -> dict[str, type[MethodT]]:
+    """Find the methods of a family: the classes of the modules of `packages`, by `kind`.
 
-    Methods of other installed packages (entry points of the group ``backfire.<last part of
-    package>``) join only where the environment variable ``BACKFIRE_PLUGINS`` is 1, since
+    Methods of other installed packages (entry points of the group ``backfire.<last part of a
+    package's name>``) join only where the environment variable ``BACKFIRE_PLUGINS`` is 1, since
     importing them runs their code.
 
     Raises:
         TypeError: If two classes claim one `kind`.
     """
+    found: dict[str, type[MethodT]] = {}
+    for package in packages:
+        for item in [*_own_classes(package), *_plugin_classes(package)]:
+            if _is_method(item, family) and found.setdefault(kind_of(item), item) is not item:
+                raise TypeError(f"two methods of {package} are called {kind_of(item)!r}")
+    return found
+
+
+def _own_classes(package: str) -> list[Any]:
     root = importlib.import_module(package)
     modules = [
         importlib.import_module(f"{package}.{info.name}")
         for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda info: info.name)
-        if info.name != "base"
+        if info.name != "base" and not info.ispkg
     ]
-    classes = [
+    return [
         item
         for module in modules
         for item in vars(module).values()
-        if _is_method(item, family) and item.__module__ == module.__name__
+        if getattr(item, "__module__", None) == module.__name__
     ]
-    if os.environ.get(PLUGIN_SWITCH) == "1":
-        group = f"backfire.{package.rsplit('.', 1)[-1]}"
-        loaded = [point.load() for point in metadata.entry_points(group=group)]
-        classes += [item for item in loaded if _is_method(item, family)]
-    found: dict[str, type[MethodT]] = {}
-    for item in classes:
-        if found.setdefault(kind_of(item), item) is not item:
-            raise TypeError(f"two methods of {package} are called {kind_of(item)!r}")
-    return found
+
+
+def _plugin_classes(package: str) -> list[Any]:
+    if os.environ.get(PLUGIN_SWITCH) != "1":
+        return []
+    group = f"backfire.{package.rsplit('.', 1)[-1]}"
+    return [point.load() for point in metadata.entry_points(group=group)]
 
 
 def _is_method(item: object, family: type[Method]) -> bool:
@@ -93,9 +100,9 @@ def _is_method(item: object, family: type[Method]) -> bool:
     )
 
 
-def one_of(family: type[Method], package: str) -> Any:
+def one_of(family: type[Method], *packages: str) -> Any:
     """Return the union type of a family's methods, told apart by `kind`, for a pydantic field."""
-    members = tuple(discover(family, package).values())
+    members = tuple(discover(family, *packages).values())
     if len(members) == 1:
         return members[0]
     return Annotated[Union[members], Field(discriminator="kind")]  # noqa: UP007 - a tuple

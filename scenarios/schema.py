@@ -38,7 +38,13 @@ else:
     AnyAttack = one_of(InputAttack, "learning.attacks")
     AnyPartition = one_of(Partition, "learning.data.partition")
     AnyBehaviour = one_of(Method, "clients.behaviours")
-    AnyDefence = one_of(Method, "strategies.pooled")
+    AnyDefence = one_of(
+        Method,
+        "strategies.filtering",
+        "strategies.augmentation",
+        "strategies.indexing",
+        "strategies.hooks",
+    )
 
 
 def _printable(name: str) -> str:

@@ -1,0 +1,1 @@
+"""How training rows are dealt to the agents: one partition, one file."""

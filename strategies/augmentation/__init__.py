@@ -1,0 +1,1 @@
+"""Augmentations: defences that change or add rows."""

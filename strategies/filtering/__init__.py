@@ -1,0 +1,1 @@
+"""Filters: defences that take rows out of the pool."""

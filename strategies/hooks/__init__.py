@@ -1,0 +1,1 @@
+"""Training-time hooks: defences that act on each batch."""

@@ -1,0 +1,1 @@
+"""Indexing: for each agent a model without it."""
