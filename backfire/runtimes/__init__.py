@@ -1,0 +1,1 @@
+"""The runtimes: where a game's messages travel."""

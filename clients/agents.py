@@ -1,0 +1,113 @@
+"""The simulated agents of one scenario: each draws its share and plays its behaviour.
+
+In a simulation all parties' data come from one data set, which is dealt once in each process.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import cast
+
+from clients.behaviours.base import Behaviour, Play, Seat, Share
+from learning.data.deal import Deal, deal, reference_share, split_share
+from scenarios.schema import Place, Scenario
+
+
+def deal_scenario(scenario: Scenario) -> Deal:
+    """Deal the scenario's data to defender, agents and referee.
+
+    Raises:
+        DataError: If the data cannot be read.
+        ValueError: If there are too few rows for the agents.
+    """
+    return deal(
+        scenario.data,
+        agents=[place.name for place in scenario.roster()],
+        defender_share=scenario.defender_share,
+        partition=scenario.partition,
+        run_time_share=scenario.run_time_share,
+        seed=scenario.seed,
+    )
+
+
+class Agents:
+    """The agents of a scenario, played one at a time.
+
+    Keeps plays within a memory limit, so that the messages of one agent do not play it again.
+
+    Args:
+        scenario: What is played.
+        dealt: The dealt data, where this process already has it.
+        keep_bytes: Memory for plays kept; the last one is kept whatever its size.
+    """
+
+    def __init__(
+        self, scenario: Scenario, dealt: Deal | None = None, keep_bytes: int = 2**30
+    ) -> None:
+        self._scenario = scenario
+        self._places = {place.name: place for place in scenario.roster()}
+        self._deal = dealt
+        self._keep_bytes = keep_bytes
+        self._kept_bytes = 0
+        self._played: OrderedDict[str, tuple[Share, Play]] = OrderedDict()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All agents in scenario order."""
+        return tuple(self._places)
+
+    def play(self, name: str) -> tuple[Share, Play]:
+        """Return an agent's share and what it did with it.
+
+        Raises:
+            KeyError: If the scenario has no such agent.
+            ValueError: If its behaviour cannot be played; the message names the agent.
+        """
+        if name not in self._played:
+            self._played[name] = self._play(self._places[name])
+            self._kept_bytes += _size(self._played[name])
+            while self._kept_bytes > self._keep_bytes and len(self._played) > 1:
+                self._kept_bytes -= _size(self._played.popitem(last=False)[1])
+        self._played.move_to_end(name)
+        return self._played[name]
+
+    def _play(self, place: Place) -> tuple[Share, Play]:
+        share = self._share(place.name)
+        behaviour = cast(Behaviour, place.group.behaviour)
+        try:
+            return share, behaviour.play(share, self._seat(place))
+        except ValueError as error:
+            raise ValueError(f"agent {place.name!r} cannot play: {error}") from error
+
+    def _share(self, name: str) -> Share:
+        dealt = self._dealt()
+        train, run = split_share(
+            dealt.shares[name], self._scenario.run_time_share, self._scenario.seed, name
+        )
+        return Share(dealt.x[train], dealt.y[train], dealt.x[run], dealt.y[run])
+
+    def _seat(self, place: Place) -> Seat:
+        scenario, dealt = self._scenario, self._dealt()
+        reference = scenario.poison_count.reference_agents
+        return Seat(
+            name=place.name,
+            group=place.group.name,
+            index=place.index,
+            count=place.group.count,
+            seed=scenario.seed,
+            classes=dealt.data.classes,
+            reference_rows=None
+            if reference is None
+            else reference_share(len(dealt.y), scenario.defender_share, reference),
+            rounding=scenario.poison_count.rounding,
+        )
+
+    def _dealt(self) -> Deal:
+        if self._deal is None:
+            self._deal = deal_scenario(self._scenario)
+        return self._deal
+
+
+def _size(played: tuple[Share, Play]) -> int:
+    share, play = played
+    return share.x_train.nbytes + share.x_run.nbytes + play.x.nbytes + play.x_triggered.nbytes

@@ -1,0 +1,111 @@
+"""The records that travel between agents and server, and how to read hostile ones.
+
+An array travels as a Flower `Array`: an npy byte string beside a declared dtype and shape. The
+reader trusts none of it: what was expected is compared with the declaration, with the npy header
+and with the number of bytes before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, RecordDict
+from numpy.typing import NDArray
+
+RECORD = "arrays"
+_MAX_HEADER = 4096
+
+
+class Refusal(Exception):
+    """A message that is not what was asked for.
+
+    Attributes:
+        code: Reason code: ``missing``, ``error``, ``keys``, ``dtype``, ``shape``, ``header``,
+            ``size``, ``non_finite``, ``range``, ``label``, ``duplicate`` or ``unknown_agent``.
+        message: One line: what was expected and what came.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an array must be: its dtype name (``float32``, ``int64``, ``bool``) and shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def pack(arrays: Mapping[str, NDArray[np.generic]]) -> RecordDict:
+    """Return a record of named arrays."""
+    record = ArrayRecord({name: Array(np.ascontiguousarray(a)) for name, a in arrays.items()})
+    return RecordDict({RECORD: record})
+
+
+def unpack(content: RecordDict, expected: Mapping[str, Expected]) -> dict[str, NDArray[np.generic]]:
+    """Read the named arrays, or refuse.
+
+    Args:
+        content: What came.
+        expected: What must have come, and nothing else.
+
+    Returns:
+        The arrays, read-only views of the received bytes.
+
+    Raises:
+        Refusal: With a reason code; nothing larger than the message itself was allocated.
+    """
+    if set(content) != {RECORD} or set(content.array_records) != {RECORD}:
+        raise Refusal("keys", f"expected one record {RECORD!r}, got {_names(content)}")
+    record = content.array_records[RECORD]
+    if set(record) != set(expected):
+        raise Refusal("keys", f"expected the arrays {_names(expected)}, got {_names(record)}")
+    return {name: _read(name, record[name], want) for name, want in expected.items()}
+
+
+def _read(name: str, array: Array, want: Expected) -> NDArray[np.generic]:
+    dtype = np.dtype(want.dtype)
+    if array.stype != "numpy.ndarray" or array.dtype != want.dtype:
+        got = f"{array.stype} of {array.dtype}"[:80]
+        raise Refusal("dtype", f"expected {name} as numpy.ndarray of {want.dtype}, got {got!r}")
+    if tuple(array.shape) != want.shape:
+        raise Refusal("shape", f"expected {name} of shape {want.shape}, got {_dims(array.shape)}")
+    stream = io.BytesIO(array.data[: _MAX_HEADER + 16])
+    header_dtype, shape, fortran = _header(name, stream)
+    if header_dtype != dtype:
+        raise Refusal("dtype", f"expected {name} of {want.dtype}, its data is {header_dtype}")
+    if shape != want.shape or (fortran and len(shape) > 1):
+        raise Refusal("shape", f"expected {name} of shape {want.shape}, its data is {_dims(shape)}")
+    start, size = stream.tell(), int(np.prod(want.shape, dtype=object)) * dtype.itemsize
+    if len(array.data) - start != size:
+        found = len(array.data) - start
+        raise Refusal("size", f"expected {size} bytes of {name}, got {found}")
+    return np.frombuffer(array.data, dtype=dtype, offset=start).reshape(want.shape)
+
+
+def _header(name: str, stream: io.BytesIO) -> tuple[np.dtype[np.generic], tuple[int, ...], bool]:
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"npy version {version}")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(
+            stream, max_header_size=_MAX_HEADER
+        )
+    except Exception as error:  # numpy parses headers as Python; hostile ones fail in many ways
+        raise Refusal("header", f"expected {name} as npy data, got {str(error)[:80]!r}") from error
+    return dtype, shape, fortran
+
+
+def _names(mapping: Mapping[str, object]) -> str:
+    names = sorted(str(name)[:40] for name in list(mapping)[:6])
+    return f"{names!r}" + (f" and {len(mapping) - 6} more" if len(mapping) > 6 else "")
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return str(tuple(shape)[:8])

@@ -1,0 +1,42 @@
+"""The defender's Flower `ServerApp`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from scenarios.loader import parse
+
+from clients.agents import deal_scenario
+from learning.data.deal import Deal
+from server.events import Observer, ignore
+from server.pooled import Game, play_pooled
+
+
+def create_app(
+    scenario_text: str | None = None,
+    dealt: Deal | None = None,
+    observe: Observer = ignore,
+    finish: Callable[[Game], None] = lambda game: None,
+) -> ServerApp:
+    """Return the defender's app.
+
+    Args:
+        scenario_text: The scenario (YAML or JSON); by default the run's ``scenario`` setting.
+        dealt: The dealt data, where this process already has it.
+        observe: Told of each step of the game.
+        finish: Given the game when it is over.
+    """
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        scenario = parse(scenario_text or str(context.run_config["scenario"]), "scenario")
+        data = dealt if dealt is not None else deal_scenario(scenario)
+        finish(play_pooled(scenario, data, grid, observe))
+
+    return server
+
+
+app = create_app()

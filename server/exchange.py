@@ -1,0 +1,165 @@
+"""The server's conversation with its agents over a Flower `Grid`.
+
+Identity comes from the node that a message was sent to, never from what a reply says. Replies are
+handled one at a time as they come in and are then dropped, so that memory does not grow with the
+number of agents.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from learning.wire import Refusal
+
+_IN_FLIGHT = 64
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request to one agent.
+
+    Attributes:
+        agent: Whom to ask.
+        action: The query, such as ``contribute``.
+        fields: What to ask for.
+    """
+
+    agent: str
+    action: str
+    fields: Mapping[str, int | str]
+
+
+class Exchange:
+    """Asks agents and hands their replies to a reader.
+
+    Args:
+        grid: The transport.
+        nodes: Node id of each agent.
+        deadline: Seconds that one round of asking may take.
+    """
+
+    def __init__(self, grid: Grid, nodes: Mapping[str, int], deadline: float) -> None:
+        self._grid = grid
+        self._nodes = dict(nodes)
+        self._deadline = deadline
+
+    def ask(
+        self,
+        asks: Sequence[Ask],
+        read: Callable[[Ask, RecordDict], None],
+        refuse: Callable[[Ask, Refusal], None],
+    ) -> None:
+        """Send all requests and handle each one's first reply.
+
+        Args:
+            asks: Requests, sent in this order, a bounded number at a time.
+            read: Called with each good reply, in the order of arrival; may raise `Refusal`.
+            refuse: Called for each request without a good reply, and with the codes
+                ``duplicate`` and ``unknown_agent`` for replies that nobody asked for.
+        """
+        end = time.monotonic() + self._deadline
+        open_asks: dict[str, Ask] = {}
+        answered: dict[str, Ask] = {}
+        waiting = list(reversed(asks))
+        while waiting or open_asks:
+            self._send(waiting, open_asks, refuse)
+            idle = True
+            for reply in self._grid.pull_messages(list(open_asks)):
+                idle = False
+                message_id = reply.metadata.reply_to_message_id
+                if message_id in open_asks:
+                    answered[message_id] = open_asks.pop(message_id)
+                    self._handle(answered[message_id], reply, read, refuse)
+                else:
+                    self._refuse_stray(answered.get(message_id), refuse)
+            if time.monotonic() > end:
+                break
+            if idle and open_asks:
+                time.sleep(_POLL_SECONDS)
+        for ask in [*open_asks.values(), *reversed(waiting)]:
+            refuse(ask, Refusal("missing", f"no reply within {self._deadline:g} s"))
+
+    def _send(
+        self,
+        waiting: list[Ask],
+        open_asks: dict[str, Ask],
+        refuse: Callable[[Ask, Refusal], None],
+    ) -> None:
+        while waiting and len(open_asks) < _IN_FLIGHT:
+            ask = waiting.pop()
+            node = self._nodes.get(ask.agent)
+            if node is None:
+                refuse(ask, Refusal("missing", "the agent has not joined"))
+                continue
+            content = RecordDict({"ask": ConfigRecord(dict(ask.fields))})
+            message = Message(content, node, f"query.{ask.action}", ttl=max(self._deadline, 1.0))
+            for message_id in self._grid.push_messages([message]):
+                open_asks[message_id] = ask
+
+    @staticmethod
+    def _refuse_stray(ask: Ask | None, refuse: Callable[[Ask, Refusal], None]) -> None:
+        if ask is None:
+            stranger = Ask("(unknown)", "", {})
+            refuse(stranger, Refusal("unknown_agent", "a reply to no request of this game"))
+        else:
+            refuse(ask, Refusal("duplicate", "a second reply to one request; the first is kept"))
+
+    @staticmethod
+    def _handle(
+        ask: Ask,
+        reply: Message,
+        read: Callable[[Ask, RecordDict], None],
+        refuse: Callable[[Ask, Refusal], None],
+    ) -> None:
+        if reply.has_error():
+            reason = (reply.error.reason or "no reason given").replace("\n", " ")[:200]
+            refuse(ask, Refusal("error", f"the agent failed: {reason}"))
+            return
+        try:
+            read(ask, reply.content)
+        except Refusal as refusal:
+            refuse(ask, refusal)
+
+
+def seat_agents(grid: Grid, names: Sequence[str], deadline: float) -> dict[str, int]:
+    """Return the node of each agent that has joined, waiting for all of them.
+
+    A grid that knows its nodes by name is believed (names are bound to keys there); on one that
+    does not, every node is asked for its place at the table.
+
+    Args:
+        grid: The transport.
+        names: All agents of the scenario, in order.
+        deadline: Seconds to wait for the last of them.
+    """
+    end = time.monotonic() + deadline
+    nodes = list(grid.get_nodes())
+    while len(nodes) < len(names) and time.monotonic() < end:
+        time.sleep(_POLL_SECONDS)
+        nodes = list(grid.get_nodes())
+    named = {node.name: node.node_id for node in nodes if node.name}
+    if named:
+        return {name: named[name] for name in names if name in named}
+    return _seats_by_hello(grid, names, [node.node_id for node in nodes], deadline)
+
+
+def _seats_by_hello(
+    grid: Grid, names: Sequence[str], node_ids: Iterable[int], deadline: float
+) -> dict[str, int]:
+    ids = {str(node_id): node_id for node_id in node_ids}
+    seats: dict[str, int] = {}
+
+    def read(ask: Ask, content: RecordDict) -> None:
+        place = content.config_records["seat"]["partition-id"]
+        if isinstance(place, int) and 0 <= place < len(names):
+            seats.setdefault(names[place], ids[ask.agent])
+
+    asks = [Ask(node, "hello", {}) for node in ids]
+    Exchange(grid, ids, deadline).ask(asks, read, lambda ask, refusal: None)
+    return {name: seats[name] for name in names if name in seats}

@@ -1,0 +1,216 @@
+"""What a pooled game collects before anything is trained: the pool, and the referee's secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from learning.data.deal import Deal
+from learning.pool import DEFENDER, Block, Bools, Floats, Ints, Pool
+from scenarios.schema import Place
+from server.admission import Check, Rows, Wanted, check_rows, collect
+from server.events import Event, Observer
+from server.exchange import Exchange
+from server.results import AgentRecord, Quarantine
+from server.sealed import RunTimeSet, Sealed, Truth
+
+NONE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Everything that is on the table once all agents have played.
+
+    Attributes:
+        pool: All admitted rows and the defender's own.
+        sealed: What only the referee may see.
+        roster: All agents in scenario order.
+        quarantined: Refused contributions and reveals.
+    """
+
+    pool: Pool
+    sealed: Sealed
+    roster: tuple[AgentRecord, ...]
+    quarantined: tuple[Quarantine, ...]
+
+
+def lay_table(exchange: Exchange, dealt: Deal, places: Sequence[Place], observe: Observer) -> Table:
+    """Collect contributions, then what the referee needs to score the admitted agents.
+
+    An agent whose reveal is refused stays in the pool but is not scored: nothing is known of
+    which of its rows are poisoned.
+    """
+    collector = _Collector(exchange, dealt, observe)
+    blocks = collector.contributions([place.name for place in places])
+    revealed = collector.reveals(blocks)
+    own = Block(DEFENDER, 0, dealt.x[dealt.defender], dealt.y[dealt.defender])
+    pool = Pool((own, *(blocks[p.name] for p in places if p.name in blocks)), dealt.data.classes)
+    sealed = Sealed(
+        run_time={name: item.run_time for name, item in revealed.items()},
+        truth={name: item.truth for name, item in revealed.items()},
+        test_x=dealt.test_x,
+        test_y=dealt.test_y,
+    )
+    roster = tuple(_record(place, dealt, blocks, revealed) for place in places)
+    return Table(pool, sealed, roster, tuple(collector.quarantined))
+
+
+@dataclass(frozen=True, eq=False)
+class _Revealed:
+    run_time: RunTimeSet
+    truth: Truth
+
+
+class _Collector:
+    """Asks for one part after the other, for all agents at once."""
+
+    def __init__(self, exchange: Exchange, dealt: Deal, observe: Observer) -> None:
+        self._exchange = exchange
+        self._dealt = dealt
+        self._observe = observe
+        self._input = dealt.data.shape
+        self.quarantined: list[Quarantine] = []
+
+    def contributions(self, names: Sequence[str]) -> dict[str, Block]:
+        columns = (("x", "float32", self._input), ("y", "int64", ()))
+        wanted = [
+            Wanted(name, "contribute", "", self._dealt.registered[name][1], columns)
+            for name in names
+        ]
+        rows = self._collect(wanted, lambda want: self._check_labelled("y"), "contributions")
+        return {
+            name: Block(name, self._dealt.registered[name][0], arrays["x"], arrays["y"])
+            for name, arrays in rows.items()
+        }
+
+    def reveals(self, blocks: Mapping[str, Block]) -> dict[str, _Revealed]:
+        run_rows = {
+            name: len(self._dealt.shares[name]) - len(block.y) for name, block in blocks.items()
+        }
+        about = self._part("about", dict.fromkeys(blocks, 4), (("about", "int64", ()),))
+        about = {
+            name: item
+            for name, item in about.items()
+            if self._sound(name, item["about"], len(blocks[name].y), run_rows[name])
+        }
+        truth = self._part(
+            "truth", {n: len(blocks[n].y) for n in about}, (("poisoned", "bool", ()),)
+        )
+        images = (("x", "float32", self._input), ("y", "int64", ()))
+        run_time = self._part("run_time", {n: run_rows[n] for n in truth}, images, "y")
+        triggered = self._part(
+            "triggered",
+            {n: int(about[n]["about"][0]) for n in run_time},
+            (("x", "float32", self._input), ("targets", "int64", ())),
+            "targets",
+        )
+        clean = self._part("clean", {n: int(about[n]["about"][1]) for n in triggered}, images, "y")
+        revealed = {}
+        for name in clean:
+            poisoned: Bools = truth[name]["poisoned"]
+            if int(poisoned.sum()) != len(clean[name]["y"]):
+                self._refuse(name, "shape", "the number of poisoned rows was told in two ways")
+                continue
+            revealed[name] = _assemble(
+                name, about[name]["about"], poisoned, run_time[name], triggered[name], clean[name]
+            )
+        return revealed
+
+    def _part(
+        self,
+        part: str,
+        rows: Mapping[str, int],
+        columns: tuple[tuple[str, str, tuple[int, ...]], ...],
+        labels: str | None = None,
+    ) -> dict[str, Rows]:
+        wanted = [Wanted(name, "reveal", part, count, columns) for name, count in rows.items()]
+        check: Callable[[Wanted], Check] = (
+            (lambda want: self._check_labelled(labels))
+            if labels is not None
+            else (lambda want: lambda values: None)
+        )
+        return self._collect(wanted, check, "run-time sets")
+
+    def _collect(
+        self, wanted: Sequence[Wanted], check: Callable[[Wanted], Check], phase: str
+    ) -> dict[str, Rows]:
+        rows, refused = collect(
+            self._exchange,
+            wanted,
+            check,
+            lambda done, total: self._observe(Event(phase, done, total)),
+        )
+        self.quarantined += refused
+        return rows
+
+    def _check_labelled(self, labels: str) -> Check:
+        classes = self._dealt.data.classes
+
+        def check(rows: Rows) -> None:
+            check_rows(rows["x"], rows[labels], classes)
+
+        return check
+
+    def _sound(self, name: str, about: Ints, rows: int, run_rows: int) -> bool:
+        triggered, poisoned, target, source = (int(value) for value in about)
+        classes = self._dealt.data.classes
+        if triggered not in (0, run_rows) or not 0 <= poisoned <= rows:
+            self._refuse(
+                name,
+                "shape",
+                f"expected 0 or {run_rows} triggered inputs and at most "
+                f"{rows} poisoned rows, got {triggered} and {poisoned}",
+            )
+            return False
+        if not (NONE <= target < classes and NONE <= source < classes):
+            self._refuse(
+                name,
+                "label",
+                f"expected target and source in 0..{classes - 1} or "
+                f"{NONE}, got {target} and {source}",
+            )
+            return False
+        return True
+
+    def _refuse(self, agent: str, code: str, message: str) -> None:
+        self.quarantined.append(
+            Quarantine(agent=agent, code=code, message=message, stage="run_time_set")
+        )
+
+
+def _assemble(
+    name: str, about: Ints, poisoned: Bools, run_time: Rows, triggered: Rows, clean: Rows
+) -> _Revealed:
+    target, source = int(about[2]), int(about[3])
+    x: Floats = run_time["x"]
+    return _Revealed(
+        RunTimeSet(
+            agent=name,
+            x=x,
+            y=run_time["y"],
+            x_triggered=triggered["x"],
+            targets=triggered["targets"],
+            target=None if target == NONE else target,
+            source=None if source == NONE else source,
+        ),
+        Truth(poisoned=poisoned, clean_x=clean["x"], clean_y=clean["y"]),
+    )
+
+
+def _record(
+    place: Place, dealt: Deal, blocks: Mapping[str, Block], revealed: Mapping[str, _Revealed]
+) -> AgentRecord:
+    item = revealed.get(place.name)
+    return AgentRecord(
+        name=place.name,
+        group=place.group.name,
+        behaviour=str(place.group.behaviour.kind),
+        malicious=bool(place.group.behaviour.malicious),
+        rows=dealt.registered[place.name][1],
+        poisoned_rows=int(np.sum(item.truth.poisoned)) if item else 0,
+        target=item.run_time.target if item else None,
+        source=item.run_time.source if item else None,
+        admitted=place.name in blocks,
+    )
