@@ -101,8 +101,14 @@ def _is_method(item: object, family: type[Method]) -> bool:
 
 
 def one_of(family: type[Method], *packages: str) -> Any:
-    """Return the union type of a family's methods, told apart by `kind`, for a pydantic field."""
+    """Return the union type of a family's methods, told apart by `kind`, for a pydantic field.
+
+    Raises:
+        TypeError: If the packages hold no method of the family.
+    """
     members = tuple(discover(family, *packages).values())
+    if not members:
+        raise TypeError(f"expected a {family.__name__} in {' or '.join(packages)}, found none")
     if len(members) == 1:
         return members[0]
     return Annotated[Union[members], Field(discriminator="kind")]  # noqa: UP007 - a tuple
