@@ -1,0 +1,219 @@
+"""The referee: builds the control games, and scores what the defenders end with.
+
+It alone holds the sealed data. Defences meet pools; the referee meets predictors and verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from learning.pool import Floats, Pool
+from learning.seeds import numpy_generator
+from scenarios.schema import RefereeSpec
+from server.results import AgentRecord, AgentScores, CrossASR, DefenderScores, GroupScores, Score
+from server.scoring.accuracy import clean_accuracy
+from server.scoring.adversarial import Targets, adversarial_accuracy
+from server.scoring.agents import AgentAnswers, agent_scores, alone_pair
+from server.scoring.answers import Asked, Engine, ask
+from server.scoring.cross import LIMIT, cross_asr
+from server.scoring.curves import curves
+from server.scoring.filters import filter_scores
+from server.scoring.groups import group_scores
+from server.scoring.scores import share
+from server.sealed import RunTimeSet, Sealed, Worlds
+from strategies.base import Predictor
+from strategies.pipeline import Outcome
+
+ATTACKED = "attacked"
+ATTACKER_FREE = "attacker_free"
+ALONE = "alone/"
+
+
+class Referee:
+    """Scores one game.
+
+    Only admitted agents with an admitted run-time set are scored.
+    """
+
+    def __init__(
+        self,
+        sealed: Sealed,
+        roster: Sequence[AgentRecord],
+        spec: RefereeSpec,
+        seed: int,
+        device: torch.device | None = None,
+        batch_size: int = 2048,
+    ) -> None:
+        """Take the sealed data.
+
+        Args:
+            sealed: Run-time sets, truth and test set.
+            roster: All agents in scenario order.
+            spec: What to score.
+            seed: The game's seed.
+            device: Where the models are; the CPU by default.
+            batch_size: Rows in one pass; no score depends on it.
+        """
+        self._sealed, self._spec, self._seed = sealed, spec, seed
+        self._roster = [agent for agent in roster if agent.admitted]
+        self._scored = [agent for agent in self._roster if agent.name in sealed.run_time]
+        self._engine = Engine(device or torch.device("cpu"), batch_size)
+        self._targets = Targets.draw(sealed.test_x, sealed.test_y, spec.adversarial_rows, seed)
+
+    def _sets(self, *, triggered: bool = False) -> list[RunTimeSet]:
+        sets = [(agent, self._sealed.run_time[agent.name]) for agent in self._scored]
+        return [
+            own for agent, own in sets if not triggered or (agent.malicious and len(own.targets))
+        ]
+
+    def sample_alone(self) -> tuple[str, ...]:
+        """Return the attackers that are also played alone, by the seed, in scenario order.
+
+        Drawn in each group among those with a triggered input that `asr` counts.
+        """
+        groups: dict[str, list[str]] = {}
+        group_of = {agent.name: agent.group for agent in self._scored}
+        for own in self._sets(triggered=True):
+            if own.counted.any():
+                groups.setdefault(group_of[own.agent], []).append(own.agent)
+        return tuple(name for group, names in groups.items() for name in self._draw(group, names))
+
+    def _draw(self, group: str, names: list[str]) -> list[str]:
+        if self._spec.alone == "all" or self._spec.alone >= len(names):
+            return names
+        generator = numpy_generator(self._seed, "referee/alone", agent=group)
+        picked = generator.choice(len(names), size=self._spec.alone, replace=False)
+        return [names[position] for position in sorted(picked.tolist())]
+
+    def worlds(self, pool: Pool) -> dict[str, Pool]:
+        """Return the pools of all games to play, which share their blocks by identity.
+
+        Args:
+            pool: All admitted rows, as contributed.
+
+        Returns:
+            ``"attacked"`` (the pool itself), ``"attacker_free"`` where the scenario wants it, and
+            ``"alone/<agent>"`` for each of `sample_alone`. A game that is the attacked one over
+            again (no attacker, or a single one alone) is the same pool object.
+        """
+        worlds = Worlds.build(pool, self._sealed.truth)
+        games = {ATTACKED: pool}
+        if self._spec.attacker_free:
+            games[ATTACKER_FREE] = worlds.attacker_free()
+        games.update({ALONE + agent: worlds.alone(agent) for agent in self.sample_alone()})
+        return games
+
+    def score(self, defences: tuple[str, ...], outcomes: Mapping[str, Outcome]) -> DefenderScores:
+        """Return all scores of one defender.
+
+        Args:
+            defences: Its defences, by kind, in order.
+            outcomes: What it ended with in each game of `worlds`; control games may be missing,
+                and the scores that need them then are too.
+        """
+        predictor = outcomes[ATTACKED].predictor
+        answers = self._answers(outcomes)
+        agents = {
+            agent.name: agent_scores(
+                self._sealed.run_time[agent.name], answers[agent.name], agent.malicious
+            )
+            for agent in self._scored
+        }
+        free = outcomes.get(ATTACKER_FREE)
+        cheats = [own.agent for own in self._sets(triggered=True)]
+        return DefenderScores(
+            defences=defences,
+            clean_accuracy=self._clean(predictor),
+            clean_accuracy_attacker_free=None if free is None else self._clean(free.predictor),
+            adversarial_accuracy={
+                attack.title: adversarial_accuracy(attack, predictor, self._targets, self._engine)
+                for attack in self._spec.adversarial
+            },
+            groups=self._groups(agents, answers),
+            malicious=self._group(cheats, agents, answers) if cheats else None,
+            agents=agents,
+            cross_asr=self._cross(answers, outcomes[ATTACKED].pool.classes),
+            filters=filter_scores(
+                outcomes[ATTACKED], self._sealed.truth, [agent.name for agent in self._roster]
+            ),
+            curves=curves(predictor),
+            work=predictor.work,
+            guess_accuracy=_guesses(agents),
+            notes=self._notes(predictor),
+        )
+
+    def _answers(self, outcomes: Mapping[str, Outcome]) -> dict[str, AgentAnswers]:
+        triggers = {own.agent: own.x_triggered for own in self._sets()}
+        clean = self._ask(outcomes[ATTACKED], {own.agent: own.x for own in self._sets()})
+        together = self._ask(outcomes[ATTACKED], triggers)
+        untrained = (
+            self._ask(outcomes[ATTACKER_FREE], triggers) if ATTACKER_FREE in outcomes else None
+        )
+        alone = {
+            name: self._ask(outcomes[ALONE + name], {name: triggers[name]}).classes[name]
+            for name in triggers
+            if ALONE + name in outcomes
+        }
+        return {
+            name: AgentAnswers(
+                clean.classes[name],
+                together.classes[name],
+                None if together.guessed is None else together.guessed[name],
+                None if untrained is None else untrained.classes[name],
+                alone.get(name),
+            )
+            for name in triggers
+        }
+
+    def _ask(self, outcome: Outcome, inputs: dict[str, Floats]) -> Asked:
+        return ask(outcome.predictor, inputs, self._engine)
+
+    def _clean(self, predictor: Predictor) -> Score:
+        names = [agent.name for agent in self._roster]
+        return clean_accuracy(
+            predictor, self._sealed.test_x, self._sealed.test_y, names, self._engine
+        )
+
+    def _groups(
+        self, agents: Mapping[str, AgentScores], answers: Mapping[str, AgentAnswers]
+    ) -> dict[str, GroupScores]:
+        members: dict[str, list[str]] = {}
+        for agent in self._scored:
+            if agent.malicious:
+                members.setdefault(agent.group, []).append(agent.name)
+        return {group: self._group(names, agents, answers) for group, names in members.items()}
+
+    def _group(
+        self,
+        names: Sequence[str],
+        agents: Mapping[str, AgentScores],
+        answers: Mapping[str, AgentAnswers],
+    ) -> GroupScores:
+        pairs = [alone_pair(self._sealed.run_time[name], answers[name]) for name in names]
+        return group_scores(
+            [agents[name] for name in names], [pair for pair in pairs if pair is not None]
+        )
+
+    def _cross(self, answers: Mapping[str, AgentAnswers], classes: int) -> CrossASR | None:
+        if not self._spec.cross_asr:
+            return None
+        triggered = {name: answer.triggered for name, answer in answers.items()}
+        return cross_asr(self._sets(triggered=True), triggered, classes)
+
+    def _notes(self, predictor: Predictor) -> tuple[str, ...]:
+        notes = list(predictor.notes)
+        single = sum(own.target is not None for own in self._sets(triggered=True))
+        if self._spec.cross_asr and single > LIMIT:
+            notes.append(f"The cross-ASR matrix shows the first {LIMIT} of {single} attackers.")
+        if self._spec.adversarial and predictor.by_agent:
+            notes.append("Adversarial accuracy is that of the model of all agents.")
+        return tuple(notes)
+
+
+def _guesses(agents: Mapping[str, AgentScores]) -> Score | None:
+    scores = [one.guess_accuracy for one in agents.values() if one.guess_accuracy is not None]
+    if not scores:
+        return None
+    return share(sum(one.hits for one in scores), sum(one.count for one in scores))

@@ -1,0 +1,1 @@
+"""How the referee scores: answers in batched passes, then counts."""
