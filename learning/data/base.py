@@ -55,12 +55,33 @@ class DataSource(Method):
             official test split or `merge` is set.
         train_rows: Use only this many training rows, drawn by the game's seed.
         test_rows: Likewise for the test set.
+        max_gib: Largest data set that is read, as float32.
     """
 
-    merge: bool = False
-    test_share: float = Field(0.2, gt=0, lt=1)
-    train_rows: int | None = Field(None, ge=1)
-    test_rows: int | None = Field(None, ge=1)
+    merge: bool = Field(
+        False, description="Join the official splits and draw the test set from all rows."
+    )
+    test_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of the rows kept as test set, without an official test split or with "
+        "`merge`.",
+        json_schema_extra={"origin": "paper"},
+    )
+    train_rows: int | None = Field(
+        None, ge=1, description="Use only this many training rows, each class in proportion."
+    )
+    test_rows: int | None = Field(
+        None, ge=1, description="Use only this many test rows, each class in proportion."
+    )
+    max_gib: float = Field(
+        8.0,
+        gt=0,
+        le=4096,
+        description="Refuse data sets that take more memory than this many GiB as float32.",
+        json_schema_extra={"origin": "ours"},
+    )
 
     @abstractmethod
     def load(self) -> DataSet:

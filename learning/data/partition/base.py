@@ -28,3 +28,26 @@ class Partition(Method):
         Raises:
             ValueError: If the rows do not suffice; says how many are needed.
         """
+
+
+def need_rows(rows: int, agents: int, each: int = 2) -> None:
+    """Check that there are rows for everybody.
+
+    Args:
+        rows: Rows to deal.
+        agents: Number of agents.
+        each: Rows that each agent must get; 2 are one to contribute and one for run time.
+
+    Raises:
+        ValueError: If there are fewer than ``agents * each``; says how many are needed.
+    """
+    if rows < agents * each:
+        raise ValueError(
+            f"{agents} agents need at least {agents * each} rows ({each} each), got {rows}: take "
+            "fewer agents, a smaller defender_share or more training rows"
+        )
+
+
+def as_rows(positions: Ints) -> Ints:
+    """Return positions ascending, int64."""
+    return np.sort(positions).astype(np.int64, copy=False)

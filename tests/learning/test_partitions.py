@@ -1,0 +1,141 @@
+"""How rows are split among agents."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from learning.data.partition.base import Partition
+from learning.data.partition.by_class import ByClass
+from learning.data.partition.dirichlet import Dirichlet
+from learning.data.partition.iid import IID
+from learning.method import discover
+from learning.seeds import numpy_generator
+
+PARTITIONS = [
+    IID(),
+    IID(equal=False),
+    ByClass(classes_per_agent=1),
+    ByClass(classes_per_agent=3, equal=False),
+    Dirichlet(alpha=0.05, min_rows=2),
+    Dirichlet(alpha=0.001, min_rows=5),
+    Dirichlet(alpha=100.0, min_rows=2),
+]
+LABELS = st.lists(st.integers(0, 4), min_size=30, max_size=200).map(
+    lambda values: np.array(values, np.int64)
+)
+
+
+def rng(seed=0):
+    return numpy_generator(seed, "test/partition")
+
+
+@pytest.mark.parametrize("partition", PARTITIONS, ids=repr)
+@given(y=LABELS, agents=st.integers(1, 6), seed=st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_shares_are_disjoint_ascending_and_replayable(partition, y, agents, seed):
+    shares = partition.split(y, agents, rng(seed))
+    again = partition.split(y, agents, rng(seed))
+    assert len(shares) == agents
+    assert [s.tolist() for s in shares] == [s.tolist() for s in again]
+    assert all(s.dtype == np.int64 and len(s) >= 2 for s in shares)
+    assert all((np.diff(s) > 0).all() for s in shares)
+    dealt = np.concatenate(shares)
+    assert len(set(dealt.tolist())) == len(dealt)
+    assert set(dealt.tolist()) <= set(range(len(y)))
+
+
+@given(y=LABELS, agents=st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_equal_shares_drop_only_the_remainder(y, agents):
+    for partition, parts in ((IID(), agents), (ByClass(classes_per_agent=2), 2 * agents)):
+        sizes = {len(share) for share in partition.split(y, agents, rng())}
+        assert sizes == {len(y) // parts * (parts // agents)}
+
+
+@given(y=LABELS, agents=st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_without_equal_every_row_is_dealt(y, agents):
+    for partition in (
+        IID(equal=False),
+        ByClass(equal=False),
+        Dirichlet(alpha=0.1, min_rows=3),
+    ):
+        dealt = np.concatenate(partition.split(y, agents, rng()))
+        assert sorted(dealt.tolist()) == list(range(len(y)))
+    sizes = [len(share) for share in IID(equal=False).split(y, agents, rng())]
+    extra = len(y) % agents
+    assert sizes == [len(y) // agents + (k < extra) for k in range(agents)]
+
+
+def test_iid_drops_other_rows_with_another_generator():
+    y = np.zeros(11, np.int64)
+    left_out = {
+        (set(range(11)) - set(np.concatenate(IID().split(y, 3, rng(seed))).tolist())).pop()
+        for seed in range(40)
+    }
+    assert len(left_out) > 3
+
+
+def test_by_class_is_mcmahans_mnist_split():
+    # 60,000 rows, 200 shards of 300, two for each of 100 clients; equal classes: none straddles
+    y = np.tile(np.arange(10), 6000)
+    shares = ByClass(classes_per_agent=2).split(y, 100, rng())
+    assert {len(share) for share in shares} == {600}
+    kinds = [len(np.unique(y[share])) for share in shares]
+    assert max(kinds) == 2
+    assert sum(kind == 2 for kind in kinds) > 60  # two shards of one class: chance below 1/10
+    assert set().union(*(np.unique(y[share]).tolist() for share in shares)) == set(range(10))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 5.0])
+def test_dirichlet_shares_have_the_moments_of_the_distribution(alpha):
+    # the share of one agent in one class is Beta(alpha, alpha (N - 1))
+    agents, classes, each = 5, 400, 500
+    y = np.repeat(np.arange(classes), each)
+    shares = Dirichlet(alpha=alpha, min_rows=2).split(y, agents, rng())
+    portion = np.stack([np.bincount(y[s], minlength=classes) for s in shares]) / each
+    mean, n = 1 / agents, agents * classes
+    variance = mean * (1 - mean) / (agents * alpha + 1)
+    np.testing.assert_allclose(portion.mean(axis=1), mean, atol=5 * np.sqrt(variance / n * agents))
+    np.testing.assert_allclose(portion.var(), variance, rtol=0.15)
+
+
+def test_dirichlet_tops_up_the_poor_from_the_rich():
+    y = np.repeat(np.arange(2), 500)
+    shares = Dirichlet(alpha=0.001, min_rows=30).split(y, 20, rng())
+    sizes = sorted(len(share) for share in shares)
+    # two classes go almost wholly to one agent each; the others can only have the floor
+    assert sizes[:18] == [30] * 18
+    assert sum(sizes) == 1000
+    assert Dirichlet(alpha=0.001, min_rows=50).split(y, 20, rng())[0].size == 50
+
+
+@pytest.mark.parametrize(
+    ("partition", "needed"),
+    [
+        (IID(), 20),
+        (ByClass(classes_per_agent=1), 20),
+        (ByClass(classes_per_agent=4), 40),
+        (Dirichlet(min_rows=7), 70),
+    ],
+    ids=repr,
+)
+def test_too_few_rows_say_how_many_are_needed(partition, needed):
+    y = np.zeros(needed, np.int64)
+    assert len(partition.split(y, 10, rng())) == 10
+    with pytest.raises(ValueError, match=f"10 agents need at least {needed} rows .*, got 19"):
+        partition.split(y[:19], 10, rng())
+
+
+def test_every_partition_of_the_folder_is_tested():
+    kinds = {type(partition) for partition in PARTITIONS}
+    assert kinds == set(discover(Partition, "learning.data.partition").values())
+
+
+def test_an_agents_share_looks_like_the_whole_under_iid():
+    y = np.repeat(np.arange(4), 2500)
+    counts = np.stack([np.bincount(y[s], minlength=4) for s in IID().split(y, 10, rng())])
+    # hypergeometric: 1000 of 10000, 2500 of the class; sd = sqrt(1000 * .25 * .75 * .9) = 13
+    assert abs(counts - 250).max() < 5 * 13
+    assert counts.std() > 5  # not stratified
