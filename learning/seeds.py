@@ -19,6 +19,14 @@ def _digest(seed: int, purpose: str, round: int, agent: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+def derived_seed(seed: int, purpose: str) -> int:
+    """Return a seed of one's own, 0..2^63-1, from which `seed` cannot be found again.
+
+    The defender is given such a seed: with the game's own it could replay the agents' draws.
+    """
+    return int.from_bytes(_digest(seed, f"seed/{purpose}", 0, "")[:8], "little") >> 1
+
+
 def numpy_generator(
     seed: int, purpose: str, *, round: int = 0, agent: str = ""
 ) -> np.random.Generator:
@@ -35,9 +43,7 @@ def numpy_generator(
     )
 
 
-def torch_generator(
-    seed: int, purpose: str, *, round: int = 0, agent: str = ""
-) -> torch.Generator:
+def torch_generator(seed: int, purpose: str, *, round: int = 0, agent: str = "") -> torch.Generator:
     """Return the CPU torch generator of one purpose; see `numpy_generator` for the key."""
     generator = torch.Generator()
     generator.manual_seed(int.from_bytes(_digest(seed, purpose, round, agent)[:8], "little") >> 1)

@@ -24,7 +24,9 @@ class Defender:
     """What the defender knows besides the pool.
 
     Attributes:
-        seed: The game's seed; draws of defences are keyed by it and a purpose.
+        seed: The defender's own seed, `learning.seeds.derived_seed(game's seed, "defender")`;
+            draws of defences are keyed by it and a purpose. With the game's seed a defence could
+            replay the agents' draws.
         shape: Input shape (C, H, W).
         classes: Number of classes.
         agents: Names of the admitted agents, in scenario order.
@@ -38,7 +40,7 @@ class Defender:
     classes: int
     agents: tuple[str, ...]
     epochs: int
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 1024
 
     def numpy_generator(self, purpose: str) -> np.random.Generator:
@@ -60,8 +62,8 @@ class Defender:
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
     def _chunks(self, x: Floats) -> list[Tensor]:
-        rows = torch.from_numpy(x)
-        return [part.to(self.device) for part in rows.split(self.batch_size)]
+        rows, size = torch.from_numpy(x), self.batch_size
+        return [rows[first : first + size].to(self.device) for first in range(0, len(rows), size)]
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,11 @@ class Indexing(Defence):
 
     @abstractmethod
     def predictor(
-        self, pool: Pool, defender: Defender, hooks: tuple[BatchHook, ...], asked_by: tuple[str, ...]
+        self,
+        pool: Pool,
+        defender: Defender,
+        hooks: tuple[BatchHook, ...],
+        asked_by: tuple[str, ...],
     ) -> Steps[Predictor]:
         """Train the models.
 

@@ -1,0 +1,107 @@
+"""Agent augmentation: the defender simulates attackers on its own rows, with true labels.
+
+S1 (Widen the backdoor) 4.2.1: "we allocate 40 % of the defender's contributed sub-dataset to be
+clean, and the remaining 60 % of samples to be poisoned with defender-generated triggers", "one
+per attacker", each simulated attacker getting "an equal amount of samples", and "we set the
+poison rate of simulated attackers p = 0.2". S1 3.2 lets p be three rates at once: the share p_0
+of an attacker's samples that is poisoned, and p_1, p_2, the extent of the trigger. With p_0 = 0.2
+the clean part would be 88 %, not 40 %; so p_0 is read as 1 here (`poison_rate`; 0.2 gives the
+other reading) and 0.2 as the density of the trigger.
+
+Backdoor adversarial training in S0 A.2.6 (after Geiping et al. 2021) is the same method with
+other numbers: share 0.5, 20 agents, epsilon 0.4.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from learning.method import one_of
+from learning.pool import DEFENDER, Block, Floats, Ints, Pool
+from learning.training.job import Steps
+from learning.triggers.base import Trigger, TriggerKey
+from learning.triggers.random_badnet import RandomBadNet
+from strategies.base import Augmentation, Defender
+
+if TYPE_CHECKING:
+    AnyTrigger = Trigger
+else:
+    AnyTrigger = one_of(Trigger, "learning.triggers")
+
+# Triggers may depend on an agent's position in its group. Simulated agents sit far behind every
+# position that a scenario can give out, so that none is given a real agent's trigger.
+FIRST_INDEX = 10_000_000
+
+
+class AgentAugmentation(Augmentation):
+    """Stamps simulated agents' triggers on part of the defender's rows and keeps their labels.
+
+    No row is added; other contributors' rows stay as they are.
+    """
+
+    kind: Literal["agent_augmentation"] = "agent_augmentation"
+    paper: ClassVar[str] = "S1, Datta et al., Widen the backdoor, 4.2.1 Agent Augmentation"
+
+    share: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="Share of the defender's rows that is given to the simulated agents.",
+        json_schema_extra={"origin": "paper"},
+    )
+    agents: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        description="Number of simulated agents; each has a trigger of its own and an equal part.",
+        json_schema_extra={"origin": "ours"},
+    )
+    poison_rate: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of a simulated agent's part that carries its trigger; 1 reads S1's "
+        "'40 % clean', 0.2 its 'poison rate of simulated attackers'.",
+        json_schema_extra={"origin": "deduced"},
+    )
+    trigger: AnyTrigger = Field(
+        default_factory=lambda: RandomBadNet(epsilon=0.2),
+        description="Family of the simulated triggers; S1's p = 0.2 is taken as its density.",
+        json_schema_extra={"origin": "deduced"},
+    )
+
+    def augment(self, pool: Pool, defender: Defender) -> Steps[Pool]:
+        """Return the pool with the defender's block stamped.
+
+        Raises:
+            ValueError: If the defender has no rows left in the pool.
+        """
+        yield from ()  # a generator like all defences, but no model is needed
+        block = _own_block(pool)
+        kept = np.flatnonzero(~np.isin(block.ids, np.asarray(pool.removed, np.int64)))
+        order = defender.numpy_generator("agent_augmentation").permutation(kept)
+        parts = np.array_split(order[: round(self.share * len(order))], self.agents)
+        x = block.x.copy()
+        for index, part in enumerate(parts):
+            self._stamp(x, part[: round(self.poison_rate * len(part))], index, defender)
+        return pool.with_block(Block(block.owner, block.first_id, x, block.y))
+
+    def _stamp(self, x: Floats, rows: Ints, index: int, defender: Defender) -> None:
+        if len(rows):
+            name, position = f"{DEFENDER}/sim-{index + 1:03d}", FIRST_INDEX + index
+            key = TriggerKey(defender.seed, name, f"{DEFENDER}/sim", position)
+            x[rows] = self.trigger.draw(defender.shape, len(rows), key).stamp(x[rows])
+
+
+def _own_block(pool: Pool) -> Block:
+    if DEFENDER in pool.owners:
+        block = pool.block(DEFENDER)
+        if not np.isin(block.ids, np.asarray(pool.removed, np.int64)).all():
+            return block
+    raise ValueError(
+        "agent_augmentation: expected rows of the defender in the pool, got none; "
+        "set defender_share above 0"
+    )
