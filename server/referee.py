@@ -110,8 +110,10 @@ class Referee:
 
         Args:
             defences: Its defences, by kind, in order.
-            outcomes: What it ended with in each game of `worlds`; control games may be missing,
-                and the scores that need them then are too.
+            outcomes: What it ended with in each game of `worlds`. Control games may be missing, and
+                the scores that need them then are too. Models of the index are asked for by all
+                agents in the attacked game, by the malicious ones in the attacker-free game, and
+                by the attacker in a game that it plays alone.
         """
         predictor = outcomes[ATTACKED].predictor
         answers = self._answers(outcomes)
@@ -125,8 +127,10 @@ class Referee:
         cheats = [own.agent for own in self._sets(triggered=True)]
         return DefenderScores(
             defences=defences,
-            clean_accuracy=self._clean(predictor),
-            clean_accuracy_attacker_free=None if free is None else self._clean(free.predictor),
+            clean_accuracy=self._clean(predictor, self._roster),
+            clean_accuracy_attacker_free=None
+            if free is None
+            else self._clean(free.predictor, [a for a in self._roster if a.malicious]),
             adversarial_accuracy={
                 attack.title: adversarial_accuracy(attack, predictor, self._targets, self._engine)
                 for attack in self._spec.adversarial
@@ -170,8 +174,8 @@ class Referee:
     def _ask(self, outcome: Outcome, inputs: dict[str, Floats]) -> Asked:
         return ask(outcome.predictor, inputs, self._engine)
 
-    def _clean(self, predictor: Predictor) -> Score:
-        names = [agent.name for agent in self._roster]
+    def _clean(self, predictor: Predictor, asking: Sequence[AgentRecord]) -> Score:
+        names = [agent.name for agent in asking]
         return clean_accuracy(
             predictor, self._sealed.test_x, self._sealed.test_y, names, self._engine
         )

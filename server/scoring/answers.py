@@ -14,6 +14,10 @@ from server.scoring.predict import Classes, as_one, predicted
 from server.scoring.rows import Rows
 from strategies.base import Guesser, Predictor
 
+# Inputs come to a guesser in blocks of this size whatever the batch size is, so that near ties
+# between agents never depend on how much memory the scorer was given.
+GUESSED = 1024
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -50,7 +54,7 @@ def ask(predictor: Predictor, inputs: dict[str, Floats], engine: Engine) -> Aske
     asking = np.repeat(np.arange(len(names)), counts)
     guessed = None
     if predictor.guesser is not None:
-        owner, asking = asking, guesses(predictor.guesser, rows, names, engine)
+        owner, asking = asking, guesses(predictor.guesser, rows, names)
         right = np.bincount(owner[owner == asking], minlength=len(names)).tolist()
         guessed = dict(zip(names, right, strict=True))
     answers = answer(predictor, rows, names, asking, engine)
@@ -58,12 +62,12 @@ def ask(predictor: Predictor, inputs: dict[str, Floats], engine: Engine) -> Aske
     return Asked(dict(zip(names, parts, strict=True)), guessed)
 
 
-def guesses(guesser: Guesser, rows: Rows, names: list[str], engine: Engine) -> Ints:
+def guesses(guesser: Guesser, rows: Rows, names: list[str]) -> Ints:
     """Return for each row the guessed agent's position in `names`; new names are appended."""
     out = np.empty(len(rows), dtype=np.int64)
     place = {name: position for position, name in enumerate(names)}
-    for start in range(0, len(rows), engine.batch_size):
-        index = np.arange(start, min(start + engine.batch_size, len(rows)))
+    for start in range(0, len(rows), GUESSED):
+        index = np.arange(start, min(start + GUESSED, len(rows)))
         for row, name in zip(index, guesser.guess(rows.take(index)), strict=True):
             out[row] = place.setdefault(name, len(place))
     names.extend(list(place)[len(names) :])
@@ -99,7 +103,7 @@ def answer_everybody(
     """
     if predictor.guesser is not None:
         known = list(names)
-        asking = guesses(predictor.guesser, rows, known, engine)
+        asking = guesses(predictor.guesser, rows, known)
         return [(answer(predictor, rows, known, asking, engine), 1)]
     models, group = _groups(predictor, list(names) or [""])
     everything = np.arange(len(rows))

@@ -1,0 +1,219 @@
+"""What the numbers say, in sentences, and no more than they say.
+
+The first sentence is the finding: which groups of attackers backfired. A group backfired where
+its `interference` is surely above zero and at least `MATERIAL`; it did not where interference of
+that size is ruled out; else it cannot be told. A lower ASR than alone is the only sign of
+backfiring: an ASR that is low in both games is dilution, or an attack that does not work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from learning.statistics import MIN_CLUSTERS, Interval, independent_difference
+from server.results import AgentRecord, DefenderScores, GroupScores, Quarantine, Score
+
+MATERIAL = 0.05
+NAMED = 5
+UNTOLD = "cannot be told apart"
+UNSEEN = "a model that never saw the trigger"
+CAVEAT = (
+    "Intervals are 95 % and speak of the inputs of this one game (interference of fewer than "
+    f"{MIN_CLUSTERS} agents: of those agents only): another seed deals other data and trains other "
+    "models."
+)
+
+
+def verdict(
+    defenders: Mapping[str, DefenderScores],
+    roster: Sequence[AgentRecord],
+    quarantined: Sequence[Quarantine],
+) -> tuple[str, ...]:
+    """Return the sentences; the first is the finding.
+
+    The first defender without any defence is what the others are set beside; without one, the
+    first defender.
+
+    Args:
+        defenders: Scores by name, in scenario order; at least one.
+        roster: All agents.
+        quarantined: Refused contributions and run-time sets.
+    """
+    name = next(
+        (n for n, scores in defenders.items() if not scores.defences), next(iter(defenders))
+    )
+    reference = defenders[name]
+    called = "the undefended model" if not reference.defences else f"the defender {name}"
+    others = {other: scores for other, scores in defenders.items() if other != name}
+    return (
+        _finding(reference, called, roster),
+        *_baselines(reference, called),
+        f"{_capital(called)} has {_clean(reference)}.",
+        *_removals(name, reference),
+        *(s for other, scores in others.items() for s in _defender(other, scores, reference)),
+        *_quarantines(quarantined),
+        CAVEAT,
+    )
+
+
+def _finding(reference: DefenderScores, called: str, roster: Sequence[AgentRecord]) -> str:
+    cheats = [agent for agent in roster if agent.admitted and agent.malicious]
+    if not cheats:
+        return "No admitted agent attacked, so there is nothing that could backfire."
+    if len(cheats) == 1:
+        return (
+            f"{cheats[0].name} is the only attacker, so no other attacker could make it fail"
+            f"{_alone_at(reference)}."
+        )
+    if not reference.groups:
+        return "Whether an attack backfired cannot be told: no attacker could be scored."
+    said = [_group(name, scores) for name, scores in reference.groups.items()]
+    return f"Against {called}, " + "; ".join(said) + "."
+
+
+def _alone_at(reference: DefenderScores) -> str:
+    asr = reference.malicious.asr.pooled if reference.malicious else None
+    return "" if asr is None or asr.value is None else f"; its ASR is {_share(asr)}"
+
+
+def _group(name: str, scores: GroupScores) -> str:
+    if scores.asr.agents == 0:
+        return f"{name} plays no backdoor that could backfire or has no input that could show it"
+    gap, alone = scores.interference, scores.asr_alone
+    if gap is None or gap.value is None or alone is None or alone.pooled.value is None:
+        at = _share(scores.asr.pooled)
+        why = "none of its attackers was played alone"
+        return f"whether {name} backfired cannot be told: {why} (ASR {at} together)"
+    numbers = (
+        f"ASR {_percent(alone.pooled.value - gap.value)} together, "
+        f"{_percent(alone.pooled.value)} alone (interference {_points(gap.value)} points, "
+        f"95 % interval {_points(gap.low)} to {_points(gap.high)}, "
+        f"{_many(gap.count, 'input')}, {_many(alone.agents, 'agent')})"
+    )
+    return f"{_judged(name, scores, Interval(gap.value, gap.low, gap.high))}: {numbers}"
+
+
+def _judged(name: str, scores: GroupScores, gap: Interval) -> str:
+    if gap.low > 0 and gap.value >= MATERIAL:
+        return f"{name} backfired"
+    if gap.high >= MATERIAL:
+        size = f"the interval is too wide to rule out {_points(MATERIAL)} points"
+        return f"whether {name} backfired cannot be told ({size})"
+    if scores.asr_alone and _no_better(scores.asr_alone.pooled, _untrained(scores)):
+        return f"{name} did not backfire, as it does not work alone either"
+    if gap.high < 0 and gap.value <= -MATERIAL:
+        return f"{name} did not backfire (the other attackers help it)"
+    return f"{name} did not backfire"
+
+
+def _baselines(reference: DefenderScores, called: str) -> list[str]:
+    return [
+        f"{name}'s ASR of {_share(scores.asr.pooled)} against {called} {worse} {_share(control)}."
+        for name, scores in reference.groups.items()
+        if (control := _untrained(scores)) and (worse := _no_better(scores.asr.pooled, control))
+    ]
+
+
+def _defender(name: str, scores: DefenderScores, reference: DefenderScores) -> list[str]:
+    parts = [
+        f"ASR of {group} {_beside(own.asr.pooled, reference.groups[group].asr.pooled)}"
+        f"{_unseen(own)}"
+        for group, own in scores.groups.items()
+        if own.asr.agents and group in reference.groups
+    ]
+    clean = f"{_clean(scores)}, {_compared(scores.clean_accuracy, reference.clean_accuracy)}"
+    return [f"{name}: " + "; ".join([*parts, clean]) + ".", *_removals(name, scores)]
+
+
+def _beside(own: Score, other: Score) -> str:
+    if own.value is None or other.value is None:
+        return "has no inputs"
+    return f"{_percent(own.value)} against {_percent(other.value)}, {_compared(own, other)}"
+
+
+def _compared(own: Score, other: Score) -> str:
+    if own.value is None or other.value is None:
+        return "not comparable"
+    gap = independent_difference(_interval(own), _interval(other))
+    if gap.low <= 0 <= gap.high:
+        return f"which {UNTOLD}"
+    return f"{'lower' if gap.value < 0 else 'higher'} by {_points(abs(gap.value))} points"
+
+
+def _unseen(scores: GroupScores) -> str:
+    control = _untrained(scores)
+    worse = _no_better(scores.asr.pooled, control)
+    return f"; it {worse} {_share(control)}" if control and worse else ""
+
+
+def _clean(scores: DefenderScores) -> str:
+    free = scores.clean_accuracy_attacker_free
+    beside = (
+        "" if free is None or free.value is None else f" ({_percent(free.value)} without attackers)"
+    )
+    return f"clean accuracy {_percent(scores.clean_accuracy.value)}{beside}"
+
+
+def _removals(name: str, scores: DefenderScores) -> list[str]:
+    said = [
+        f"{name}: {one.kind} removed {_many(one.removed, 'row')}, {one.true_positives} of the "
+        f"{one.poisoned} poisoned ones among them."
+        for one in scores.filters
+    ]
+    if scores.guess_accuracy is not None and scores.guess_accuracy.value is not None:
+        right = _percent(scores.guess_accuracy.value)
+        said.append(f"{name} guesses the asking agent right for {right} of the triggered inputs.")
+    return said
+
+
+def _quarantines(quarantined: Sequence[Quarantine]) -> list[str]:
+    kinds = {
+        "contribution": ("contribution", "the game is the one without"),
+        "run_time_set": ("run-time set", "not scored for lack of"),
+    }
+    said = []
+    for stage, (what, effect) in kinds.items():
+        refused = [one for one in quarantined if one.stage == stage]
+        if refused:
+            named = ", ".join(f"{one.agent} ({one.code})" for one in refused[:NAMED])
+            more = f" and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
+            it = "it" if len(refused) == 1 else "them"
+            said.append(f"{_many(len(refused), what)} quarantined, {effect} {it}: {named}{more}.")
+    return said
+
+
+def _untrained(scores: GroupScores) -> Score | None:
+    control = scores.asr_untrained
+    return None if control is None or control.pooled.value is None else control.pooled
+
+
+def _no_better(asr: Score, control: Score | None) -> str:
+    """Say how an attack fails to beat its control; empty where it does, or there is none."""
+    if control is None or asr.value is None or asr.low > control.high:
+        return ""
+    return f"is below that of {UNSEEN}," if asr.high < control.low else f"{UNTOLD} from {UNSEEN},"
+
+
+def _interval(score: Score) -> Interval:
+    return Interval(score.value if score.value is not None else float("nan"), score.low, score.high)
+
+
+def _points(value: float) -> str:
+    text = f"{100 * value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{_points(value)} %"
+
+
+def _share(score: Score) -> str:
+    return f"{_percent(score.value)} ({_points(score.low)} to {_points(score.high)})"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
