@@ -1,49 +1,57 @@
 """The scenario schema: the single source of every field, default and range.
 
 `kind` picks a method; the methods' parameters are the fields of their own classes, which are
-found by name in the folders of their families (`learning.method.discover`), so that adding a
-method never touches this file.
+found by name in the folders of their families (`FAMILIES`), so that adding a method never touches
+this file.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from learning.attacks.base import InputAttack
 from learning.data.base import DataSource
+from learning.data.partition.base import Partition
 from learning.method import Method, one_of
 from learning.models.base import Architecture
-from learning.pool import DEFENDER
 from learning.training.spec import ComputeSpec, TrainingSpec
+from scenarios import checks
+from scenarios.digest import digest_of
 
 # Behaviours and defences stand above this folder; they are found by name, not imported.
+FAMILIES: Final[dict[str, str]] = {
+    "data": "learning.data",
+    "partition": "learning.data.partition",
+    "model": "learning.models",
+    "trigger": "learning.triggers",
+    "behaviour": "clients.behaviours",
+    "filtering": "strategies.filtering",
+    "augmentation": "strategies.augmentation",
+    "hook": "strategies.hooks",
+    "indexing": "strategies.indexing",
+    "attack": "learning.attacks",
+}
+
 if TYPE_CHECKING:
     AnyData = DataSource
     AnyModel = Architecture
     AnyAttack = InputAttack
-    AnyPartition = Method
+    AnyPartition = Partition
     AnyBehaviour = Method
     AnyDefence = Method
 else:
-    from learning.data.partition.base import Partition
-
-    AnyData = one_of(DataSource, "learning.data")
-    AnyModel = one_of(Architecture, "learning.models")
-    AnyAttack = one_of(InputAttack, "learning.attacks")
-    AnyPartition = one_of(Partition, "learning.data.partition")
-    AnyBehaviour = one_of(Method, "clients.behaviours")
+    AnyData = one_of(DataSource, FAMILIES["data"])
+    AnyModel = one_of(Architecture, FAMILIES["model"])
+    AnyAttack = one_of(InputAttack, FAMILIES["attack"])
+    AnyPartition = one_of(Partition, FAMILIES["partition"])
+    AnyBehaviour = one_of(Method, FAMILIES["behaviour"])
     AnyDefence = one_of(
-        Method,
-        "strategies.filtering",
-        "strategies.augmentation",
-        "strategies.indexing",
-        "strategies.hooks",
+        Method, *(FAMILIES[name] for name in ("filtering", "augmentation", "hook", "indexing"))
     )
 
 
@@ -68,47 +76,61 @@ class AgentGroup(_Spec):
     A group of one keeps its name; a larger one is numbered (`mallory-01`, ...).
     """
 
-    name: Name
-    count: int = Field(1, ge=1, le=100_000)
-    behaviour: AnyBehaviour
+    name: Name = Field(description="Name of the group; no two groups share one.")
+    count: int = Field(1, ge=1, le=100_000, description="Number of agents in the group.")
+    behaviour: AnyBehaviour = Field(description="What each of these agents does with its data.")
 
 
 class PoisonCount(_Spec):
-    """How poison rates become numbers of rows (S0 A.2.1).
+    """How poison rates become numbers of rows (S0 A.2.1)."""
 
-    Attributes:
-        reference_agents: Poison rates refer to the share that each of this many agents would
-            have, so that an attacker poisons the same number of rows whatever the number of
-            agents is; null: to the agent's own contributed rows.
-        rounding: S0's printed counts fit no single rule, hence a field.
-    """
-
-    reference_agents: int | None = Field(None, ge=1, le=1_000_000)
-    rounding: Literal["nearest", "floor", "ceil"] = "nearest"
+    reference_agents: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Poison rates refer to the share that each of this many agents would have, so "
+        "that an attacker poisons the same number of rows whatever the number of agents is (S0 "
+        "A.2.1); null: to the agent's own contributed rows.",
+    )
+    rounding: Literal["nearest", "floor", "ceil"] = Field(
+        "nearest",
+        description="How a fractional number of rows is rounded; S0's printed counts fit no "
+        "single rule.",
+        json_schema_extra={"origin": "ours"},
+    )
 
 
 class RefereeSpec(_Spec):
-    """What the referee scores and which control games it plays.
+    """What the referee scores and which control games it plays."""
 
-    Attributes:
-        alone: How many attackers of each group are also played alone; "all" for every one.
-        attacker_free: Whether the game without attackers is played (needed for `asr_untrained`).
-        cross_asr: Whether to score each trigger against each target; at most 100 attackers.
-        adversarial: Attacks on clean test inputs.
-        adversarial_rows: Test inputs used for them, drawn by the seed.
-    """
-
-    alone: int | Literal["all"] = 2
-    attacker_free: bool = True
-    cross_asr: bool = True
-    adversarial: tuple[AnyAttack, ...] = ()
-    adversarial_rows: int = Field(500, ge=1)
-
-    @model_validator(mode="after")
-    def _check_alone(self) -> RefereeSpec:
-        if isinstance(self.alone, int) and self.alone < 0:
-            raise ValueError("expected alone >= 0")
-        return self
+    alone: Annotated[int, Field(ge=0, le=100_000)] | Literal["all"] = Field(
+        2,
+        description="How many attackers of each group are also played alone, which tells "
+        "backfiring from dilution; all: every one.",
+        json_schema_extra={"origin": "ours"},
+    )
+    attacker_free: bool = Field(
+        True,
+        description="Also play the game without attackers; needed for asr_untrained and for "
+        "clean_accuracy_attacker_free.",
+        json_schema_extra={"origin": "ours"},
+    )
+    cross_asr: bool = Field(
+        True,
+        description="Score each attacker's trigger against each attacker's target label; for at "
+        "most 100 attackers.",
+        json_schema_extra={"origin": "ours"},
+    )
+    adversarial: tuple[AnyAttack, ...] = Field(
+        (), max_length=32, description="Attacks on clean test inputs at run time."
+    )
+    adversarial_rows: int = Field(
+        500,
+        ge=1,
+        le=10_000_000,
+        description="Number of test inputs that they are run on, drawn by the seed.",
+        json_schema_extra={"origin": "ours"},
+    )
 
 
 @dataclass(frozen=True)
@@ -123,38 +145,76 @@ class Place:
 class Scenario(_Spec):
     """Everything needed to replay a game."""
 
-    name: Name
-    description: str = Field("", max_length=4000)
-    game: Literal["pooled"] = "pooled"
-    data: AnyData
-    model: AnyModel
-    training: TrainingSpec = TrainingSpec()
-    compute: ComputeSpec = ComputeSpec()
-    defender_share: float = Field(0.4, ge=0, lt=1)
-    run_time_share: float = Field(0.2, gt=0, lt=1)
-    partition: AnyPartition = Field(default_factory=lambda: _default_partition())
-    poison_count: PoisonCount = PoisonCount()
-    agents: tuple[AgentGroup, ...] = Field(min_length=1, max_length=10_000)
-    defenders: dict[Name, tuple[AnyDefence, ...]] = Field(min_length=1, max_length=100)
-    referee: RefereeSpec = RefereeSpec()
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    name: Name = Field(description="Name of the scenario; run folders carry it.")
+    description: str = Field(
+        "", max_length=4000, description="What the game shows, for readers; not part of the game."
+    )
+    game: Literal["pooled"] = Field(
+        "pooled", description="pooled: agents contribute data once, the defender trains."
+    )
+    data: AnyData = Field(description="The data set that is dealt to all parties.")
+    model: AnyModel = Field(description="The model that the defender trains.")
+    training: TrainingSpec = Field(TrainingSpec(), description="How the defender trains.")
+    compute: ComputeSpec = Field(
+        ComputeSpec(), description="Where and how precisely to compute; not part of the game."
+    )
+    defender_share: float = Field(
+        0.4,
+        ge=0,
+        lt=1,
+        description="Share of all training rows that the defender itself holds (V_d).",
+        json_schema_extra={"origin": "paper"},
+    )
+    run_time_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of an agent's rows that it keeps for run time, where its backdoor is "
+        "scored.",
+        json_schema_extra={"origin": "paper"},
+    )
+    partition: AnyPartition = Field(
+        default_factory=lambda: _default_partition(),
+        description="How the rows that the defender does not hold are dealt to the agents.",
+    )
+    poison_count: PoisonCount = Field(
+        PoisonCount(), description="How poison rates become numbers of rows."
+    )
+    agents: tuple[AgentGroup, ...] = Field(
+        min_length=1, max_length=10_000, description="The agents, group by group."
+    )
+    defenders: dict[Name, tuple[AnyDefence, ...]] = Field(
+        min_length=1,
+        max_length=100,
+        description="For each defender its defences, in the order in which they act; an empty "
+        "list is the undefended game. All defenders face the same contributions.",
+    )
+    referee: RefereeSpec = Field(RefereeSpec(), description="What is scored, and the controls.")
+    deadline: float = Field(
+        3600.0,
+        gt=0,
+        le=1_000_000,
+        description="Seconds that the agents have for each thing asked of them; who is late is "
+        "out of the game.",
+        json_schema_extra={"origin": "ours"},
+    )
+    seed: int = Field(
+        0, ge=0, le=2**63 - 1, description="All randomness of the game follows from it."
+    )
 
     @model_validator(mode="after")
-    def _check_names(self) -> Scenario:
-        names = [place.name for place in self.roster()]
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(
-            set(names)
-        ) < len(names) else []
-        if twice:
-            raise ValueError(f"two agents are called {twice[0]!r}: give each group its own name")
-        if DEFENDER in names:
-            raise ValueError(f"an agent cannot be called {DEFENDER!r}")
+    def _check(self) -> Scenario:
+        problems = checks.problems(self)
+        if problems:
+            message = "; ".join(problem.message for problem in problems)
+            context = {"message": message, "problems": problems}
+            raise PydanticCustomError("cross_check", "{message}", context)
         return self
 
     def roster(self) -> tuple[Place, ...]:
         """Return all agents in scenario order."""
         return tuple(
-            Place(_numbered(group, index), group, index)
+            Place(checks.agent_name(group, index), group, index)
             for group in self.agents
             for index in range(group.count)
         )
@@ -164,26 +224,15 @@ class Scenario(_Spec):
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of the resolved scenario and its seed.
-
-        `compute` and `description` do not change what the game is and are left out.
-        """
-        resolved = {k: v for k, v in self.resolved().items() if k not in {"compute", "description"}}
-        text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Return the SHA-256 (hex) of the resolved scenario and its seed; see `digest_of`."""
+        return digest_of(self.resolved())
 
     def slug(self) -> str:
         """Return the name as a safe file name."""
         return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")[:48] or "game"
 
 
-def _numbered(group: AgentGroup, index: int) -> str:
-    if group.count == 1:
-        return group.name
-    return f"{group.name}-{index + 1:0{max(2, len(str(group.count)))}d}"
-
-
-def _default_partition() -> Any:
+def _default_partition() -> Partition:
     from learning.data.partition.iid import IID
 
     return IID()

@@ -1,0 +1,119 @@
+"""Rules of a scenario that no single field can state, each with the place that breaks it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pydantic import BaseModel
+
+from learning.pool import DEFENDER
+from scenarios.quoting import shown
+
+if TYPE_CHECKING:
+    from scenarios.schema import AgentGroup, Scenario
+
+MAX_AGENTS: Final = 100_000
+
+# Fields of behaviours, and of what they contain, that hold labels of the data set.
+_LABEL_FIELDS: Final = frozenset({"target", "source", "label", "labels", "others"})
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A rule that a scenario breaks.
+
+    Attributes:
+        path: The field to change.
+        message: ``expected ..., got ...``, one line.
+    """
+
+    path: Path
+    message: str
+
+
+def problems(scenario: Scenario) -> list[Problem]:
+    """Return what is wrong with a scenario whose fields are each in range."""
+    total = sum(group.count for group in scenario.agents)
+    if total > MAX_AGENTS:
+        return [Problem(("agents",), f"expected at most {MAX_AGENTS} agents in all, got {total}")]
+    return [
+        *_names(scenario),
+        *_labels(scenario),
+        *_defences(scenario),
+    ]
+
+
+def agent_name(group: AgentGroup, index: int) -> str:
+    """Return the name of an agent: its group's where it is the only one, else a numbered one."""
+    if group.count == 1:
+        return group.name
+    return f"{group.name}-{index + 1:0{max(2, len(str(group.count)))}d}"
+
+
+def _names(scenario: Scenario) -> Iterator[Problem]:
+    groups = Counter(group.name for group in scenario.agents)
+    seen: set[str] = set()
+    for position, group in enumerate(scenario.agents):
+        names = {agent_name(group, index) for index in range(group.count)}
+        path = ("agents", position, "name")
+        if DEFENDER in names:
+            yield Problem(path, f"expected another name than that of the server, got '{DEFENDER}'")
+        elif groups[group.name] > 1 and group.name in seen:
+            yield Problem(path, f"expected a name of its own, got {shown(group.name)} again")
+        elif names & seen:
+            twice = shown(min(names & seen))
+            yield Problem(path, f"expected a name of its own, got one that makes {twice} twice")
+        seen |= names | {group.name}
+
+
+def _labels(scenario: Scenario) -> Iterator[Problem]:
+    classes = getattr(scenario.data, "known_classes", None)
+    if not isinstance(classes, int):
+        return
+    for position, group in enumerate(scenario.agents):
+        for path, label in _label_values(group.behaviour, ("agents", position, "behaviour")):
+            if not 0 <= label < classes:
+                yield Problem(path, f"expected a label from 0 to {classes - 1}, got {label}")
+
+
+def _label_values(value: object, path: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the labels that a behaviour names, with their paths."""
+    name = next((part for part in reversed(path) if isinstance(part, str)), "")
+    if isinstance(value, BaseModel):
+        for field, info in type(value).model_fields.items():
+            yield from _label_values(getattr(value, field), (*path, info.alias or field))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _label_values(item, (*path, index))
+    elif name in _LABEL_FIELDS and isinstance(value, int) and not isinstance(value, bool):
+        yield path, value
+
+
+def _defences(scenario: Scenario) -> Iterator[Problem]:
+    for name, defences in scenario.defenders.items():
+        index: int | None = None
+        for position, defence in enumerate(defences):
+            path = ("defenders", name, position)
+            kind, family = str(getattr(defence, "kind", "")), _family(defence)
+            if kind == "agent_augmentation" and scenario.defender_share == 0:
+                yield Problem(
+                    ("defender_share",),
+                    f"expected a share above 0 for the agent_augmentation of {shown(name)}, got 0",
+                )
+            if index is not None and family == "indexing":
+                yield Problem(path, f"expected one indexing defence at most, got {kind} as another")
+            elif index is not None and family != "hook":
+                yield Problem(path, f"expected only hooks after an indexing defence, got {kind}")
+            if family == "indexing":
+                index = position
+
+
+def _family(defence: object) -> str:
+    """Return whether a defence is an `indexing` or a `hook`; these stand above this folder."""
+    bases = {base.__name__ for base in type(defence).__mro__}
+    return "indexing" if "Indexing" in bases else "hook" if "TrainingHook" in bases else "other"

@@ -1,0 +1,23 @@
+"""The name of a game that no two different games share: a hash of its resolved scenario."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+UNHASHED = frozenset({"compute", "description"})
+
+
+def digest_of(resolved: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of a resolved scenario, its seed included.
+
+    `compute` and `description` do not change what the game is and are left out.
+
+    Args:
+        resolved: The scenario with every default written out, as JSON values.
+    """
+    hashed = {key: value for key, value in resolved.items() if key not in UNHASHED}
+    text = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

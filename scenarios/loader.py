@@ -1,0 +1,291 @@
+"""Loads a scenario: every mistake is one line with file, line, column, field and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from scenarios import overrides as override_rules
+from scenarios.fields import fields_of, kinds_of, wanted
+from scenarios.quoting import listing, nearest, printable, shown
+from scenarios.schema import Scenario
+from scenarios.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
+
+MAX_PROBLEMS: Final = 20
+OVERRIDE: Final = "--set"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a scenario.
+
+    Attributes:
+        file: The scenario file, or ``--set``.
+        line: From 1; None for a whole file or ``--set``.
+        column: From 1.
+        field: Such as ``agents[1].behaviour.poison_rate``; "" for the whole scenario.
+        message: ``expected ..., got ...``.
+    """
+
+    file: str
+    line: int | None
+    column: int | None
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        place = printable(self.file, 300)
+        if self.line is not None:
+            place += f":{self.line}:{self.column}"
+        return f"{place} {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+
+
+class ScenarioError(Exception):
+    """A scenario cannot be used.
+
+    Attributes:
+        problems: What is wrong, in the order of the file; at most `MAX_PROBLEMS`.
+        lines: The same, one printable line each.
+    """
+
+    def __init__(self, problems: Iterable[Problem], more: int = 0) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems]
+        if more:
+            lines.append(f"{printable(self.problems[0].file, 300)}: and {more} more problems")
+        self.lines = tuple(lines)
+        super().__init__("\n".join(lines))
+
+
+def load(path: FilePath | str, overrides: Sequence[str] = ()) -> Scenario:
+    """Load a scenario file.
+
+    Args:
+        path: The file.
+        overrides: ``path=value`` each, applied in order; see `scenarios.overrides.apply`.
+
+    Raises:
+        ScenarioError: If it cannot be read or is not a valid scenario.
+    """
+    try:
+        text = read_file(FilePath(path))
+    except YamlError as error:
+        raise _unreadable(str(path), error) from None
+    return parse(text, str(path), overrides)
+
+
+def parse(text: str, name: str, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario from text.
+
+    Args:
+        text: YAML, or JSON.
+        name: What error messages call the text.
+        overrides: As in `load`.
+
+    Raises:
+        ScenarioError: If it is not a valid scenario.
+    """
+    try:
+        document = read(text)
+    except YamlError as error:
+        raise _unreadable(name, error) from None
+    places = _Places(name, document)
+    for override in overrides:
+        try:
+            places.overridden.append(override_rules.apply(document, override))
+        except override_rules.OverrideError as error:
+            problem = Problem(OVERRIDE, None, None, error.field, error.message)
+            raise ScenarioError([problem]) from None
+    return _validated(document.data, places)
+
+
+def _unreadable(name: str, error: YamlError) -> ScenarioError:
+    message = printable(error.message, 300)
+    return ScenarioError([Problem(name, error.line, error.column, _dotted(error.path), message)])
+
+
+@dataclass
+class _Places:
+    """Where each path of a document stands."""
+
+    name: str
+    document: Document
+    overridden: list[Path] = field(default_factory=list)
+
+    def problem(self, path: Path, message: str, *, at_key: bool = False) -> Problem:
+        """Return a problem at a path, or at the nearest place above it that was written."""
+        message = printable(message, 600)
+        if any(path[: len(base)] == base for base in self.overridden):
+            return Problem(OVERRIDE, None, None, _dotted(path), message)
+        mark = self.document.keys.get(path) if at_key else None
+        for length in range(len(path), -1, -1):
+            mark = mark or self.document.values.get(path[:length])
+        mark = mark or Mark(1, 1)
+        return Problem(self.name, mark.line, mark.column, _dotted(path), message)
+
+    def got(self, path: Path) -> str:
+        """Return the value at a path as it was written, shortened and escaped."""
+        value = _at(self.document.data, path)
+        mark = self.document.values.get(path)
+        if mark is not None and mark.source and not isinstance(value, str):
+            return printable(mark.source, 60)
+        return shown(value)
+
+
+def _dotted(path: Path) -> str:
+    out = ""
+    for step in path:
+        if isinstance(step, int):
+            out += f"[{step}]"
+        else:
+            plain = step.isprintable() and step and not set(step) & set(' ."[]:')
+            name = printable(step, 60) if plain else f'"{printable(step, 60)}"'
+            out += f".{name}" if out else name
+    return out
+
+
+def _validated(data: Plain, places: _Places) -> Scenario:
+    try:
+        scenario = Scenario.model_validate(data)
+    except ValidationError as error:
+        found = _problems(error, data, places)
+    else:
+        found = [
+            places.problem(path, f"expected {wanted(Scenario, data, path)}, got {places.got(path)}")
+            for path in _converted(data, scenario, ())
+        ]
+        if not found:
+            return scenario
+    unique = list(dict.fromkeys(found))
+    unique.sort(key=lambda problem: (problem.line or 0, problem.column or 0))
+    raise ScenarioError(unique[:MAX_PROBLEMS], max(0, len(unique) - MAX_PROBLEMS))
+
+
+def _converted(data: Plain, value: object, path: Path) -> Iterator[Path]:
+    """Yield the paths where validation turned text into a number, or the like: we want neither."""
+    if isinstance(data, dict):
+        for key, item in data.items():
+            yield from _converted(item, _member(value, key), (*path, key))
+    elif isinstance(data, list) and isinstance(value, tuple | list):
+        for index, (item, inner) in enumerate(zip(data, value, strict=False)):
+            yield from _converted(item, inner, (*path, index))
+    elif isinstance(value, bool | int | float | str) and (
+        isinstance(data, bool) != isinstance(value, bool)
+        or isinstance(data, str) != isinstance(value, str)
+    ):
+        yield path
+
+
+def _member(value: object, key: str) -> object:
+    if isinstance(value, dict):
+        return value.get(key)
+    if isinstance(value, BaseModel):
+        for name, info in type(value).model_fields.items():
+            if key in (info.alias, name):
+                return getattr(value, name)
+    return None
+
+
+def _problems(error: ValidationError, data: Plain, places: _Places) -> list[Problem]:
+    return [
+        problem
+        for item in error.errors(include_url=False, include_input=False)
+        for problem in _explain(item, data, places)
+    ]
+
+
+def _explain(item: ErrorDetails, data: Plain, places: _Places) -> Iterator[Problem]:
+    """Turn one of pydantic's errors into problems; branches of a union give equal ones."""
+    path, rest = _resolve(item["loc"], data)
+    context = item.get("ctx", {})
+    match item["type"]:
+        case "cross_check":
+            for found in context["problems"]:
+                where, _ = _resolve(found.path, data)
+                yield places.problem(where, found.message)
+        case "extra_forbidden":
+            names = fields_of(Scenario, data, path[:-1])
+            hint = nearest(path[-1], names) or f" (known: {listing(names, 20)})"
+            message = f"expected a field of {_owner(path)}, got {shown(path[-1])}{hint}"
+            yield places.problem(path, message, at_key=True)
+        case "missing":
+            inside = (*path, *rest[-1:])
+            text = f"expected {wanted(Scenario, data, inside)}, got nothing"
+            yield places.problem(inside, text)
+        case "union_tag_invalid" | "union_tag_not_found" | "model_attributes_type":
+            bare = item["type"] == "union_tag_invalid"
+            yield _bad_kind(path, data, bare, places)
+        case "value_error" | "assertion_error":
+            text = str(context.get("error", item["msg"]))
+            key = rest == ("[key]",)
+            text = text if text.startswith("expected") else f"expected another value: {text}"
+            if ", got" not in text:
+                text += f", got {shown(path[-1]) if key else places.got(path)}"
+            yield places.problem(path, text, at_key=key)
+        case "finite_number":
+            yield places.problem(path, f"expected a finite number, got {places.got(path)}")
+        case _ if rest == ("[key]",):
+            name = shown(path[-1])
+            yield places.problem(
+                path, f"expected a name of 1 to 64 characters, got {name}", at_key=True
+            )
+        case _:
+            expected = wanted(Scenario, data, path)
+            yield places.problem(path, f"expected {expected}, got {places.got(path)}")
+
+
+def _owner(path: Path) -> str:
+    return _dotted(path[:-1]) or "a scenario"
+
+
+def _bad_kind(path: Path, data: Plain, bare: bool, places: _Places) -> Problem:
+    """Return the problem of a mapping whose `kind` is missing or unknown.
+
+    Args:
+        path: Of the mapping.
+        data: The whole document.
+        bare: Whether a kind may stand there by itself.
+        places: Where things stand.
+    """
+    known = kinds_of(Scenario, data, path)
+    value = _at(data, path)
+    if isinstance(value, dict) and "kind" not in value:
+        return places.problem(path, f"expected a kind (one of {listing(known, 40)}), got none")
+    if isinstance(value, dict):
+        path, value, bare = (*path, "kind"), value["kind"], True
+    hint = f" (write {{kind: {value}}})" if value in known else nearest(value, known)
+    expected = f"one of {listing(known, 40)}" if bare else wanted(Scenario, data, path)
+    return places.problem(path, f"expected {expected}, got {places.got(path)}{hint}")
+
+
+def _at(data: Plain, path: Path) -> Plain:
+    for step in path:
+        data = data[step]
+    return data
+
+
+def _resolve(location: Sequence[str | int], data: Plain) -> tuple[Path, tuple[str | int, ...]]:
+    """Split one of pydantic's locations into the path in the data and what leads no further.
+
+    Pydantic names the chosen member of a union as a step of its own: a `kind`, or a type.
+    """
+    path: list[str | int] = []
+    chosen = False
+    for number, step in enumerate(location):
+        if isinstance(data, dict) and data.get("kind") == step and not chosen:
+            chosen = True
+            continue
+        inside = (isinstance(data, dict) and step in data) or (
+            isinstance(data, list) and isinstance(step, int) and step < len(data)
+        )
+        if not inside:
+            return tuple(path), tuple(location[number:])
+        path.append(step)
+        data = data[step]
+        chosen = False
+    return tuple(path), ()
