@@ -5,11 +5,11 @@ Every score carries its definition by name (`DEFINITIONS`), its count and its 95
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-RESULT_VERSION = 1
+RESULT_VERSION: Final = 1
 
 DEFINITIONS: dict[str, str] = {
     "clean_accuracy": "clean test inputs predicted as their true label; where models differ by "
@@ -37,7 +37,10 @@ DEFINITIONS: dict[str, str] = {
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # A diverged training has losses that JSON has no number for.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, ser_json_inf_nan="strings"
+    )
 
 
 class Score(_Record):
