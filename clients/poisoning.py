@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from clients.behaviours.base import Play, Seat, Share
+from learning.data.deal import poison_count
 from learning.pool import Bools, Floats, Ints
 
 
@@ -58,11 +57,3 @@ def contribute(
     if x_triggered is None or targets is None:
         x_triggered, targets = share.x_run[:0], np.zeros(0, np.int64)
     return Play(x, y, poisoned, x_triggered, targets, target, source)
-
-
-def poison_count(rate: float, rows: float, *, rounding: str) -> int:
-    """Return the number of rows that a poison rate stands for."""
-    exact = round(rate * rows, 9)
-    if rounding == "floor":
-        return math.floor(exact)
-    return math.ceil(exact) if rounding == "ceil" else math.floor(exact + 0.5)

@@ -109,7 +109,7 @@ class SharedTarget(TargetPolicy):
             return label
         others = [other for other in _checked(self.others, seat) if other != label]
         if not others:
-            raise ValueError(f"agent {seat.name!r}: a shared target needs at least two classes")
+            raise ValueError("expected at least two classes for a shared target, got one")
         return others[(seat.index - sharing) % len(others)]
 
 
@@ -157,12 +157,11 @@ def check_label(label: int, seat: Seat) -> int:
     """Return `label`.
 
     Raises:
-        ValueError: If it is none of the data set's classes; names the agent and the range.
+        ValueError: If it is none of the data set's classes; names the range.
     """
     if not 0 <= label < seat.classes:
         raise ValueError(
-            f"agent {seat.name!r}: expected a label in 0..{seat.classes - 1}, the classes of this "
-            f"data set, got {label}"
+            f"expected a label in 0..{seat.classes - 1}, the classes of this data set, got {label}"
         )
     return label
 

@@ -6,23 +6,17 @@ from the whole share, whatever their label), and by S2 B.2 (source-to-target: ro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from clients.behaviours.base import Behaviour, Play, Seat, Share
 from clients.poisoning import choose_rows, contribute
+from clients.stamping import AnyTrigger, stamped
 from clients.targets import FixedTarget, Label, RandomTarget, Target, check_label
-from learning.method import one_of
-from learning.pool import Bools, Floats, Ints
-from learning.triggers.base import Trigger
+from learning.pool import Bools, Ints
 from learning.triggers.random_badnet import RandomBadNet
-
-if TYPE_CHECKING:
-    AnyTrigger = Trigger
-else:
-    AnyTrigger = one_of(Trigger, "learning.triggers")
 
 
 class Backdoor(Behaviour):
@@ -70,9 +64,9 @@ class Backdoor(Behaviour):
         return contribute(
             share,
             rows,
-            self._stamped(share.x_train[rows], seat, "train"),
+            stamped(self.trigger, share.x_train[rows], seat, "train"),
             wanted[rows],
-            x_triggered=self._stamped(share.x_run, seat, "run"),
+            x_triggered=stamped(self.trigger, share.x_run, seat, "run"),
             targets=self.target.wanted(share.y_run, seat),
             target=self.target.single(seat),
             source=self.source,
@@ -85,8 +79,3 @@ class Backdoor(Behaviour):
         if self.avoid_target:
             eligible &= y != wanted
         return eligible
-
-    def _stamped(self, x: Floats, seat: Seat, purpose: str) -> Floats:
-        channels, height, width = x.shape[1:]
-        key = seat.trigger_key(purpose)
-        return self.trigger.draw((channels, height, width), len(x), key).stamp(x)

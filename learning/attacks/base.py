@@ -19,9 +19,7 @@ class InputAttack(Method):
         """The attack with norm, radius and steps, such as ``pgd linf 0.1 x20``."""
 
     @abstractmethod
-    def perturb(
-        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Return adversarial inputs.
 
         Args:

@@ -18,7 +18,8 @@ class Pattern:
     S0 A.1.8's m and z. The leading dimension is 1 (one pattern for all rows) or n (one for each).
 
     Attributes:
-        mask: float32 (1 or n, 1 or C, H, W); 0 leaves a pixel alone, 1 replaces it.
+        mask: float32 (1 or n, 1 or C, H, W); 0 leaves a pixel alone, 1 replaces it, values between
+            blend; a few triggers have other values, which push away from `value` or beyond it.
         value: float32 (1 or n, C, H, W), in [0, 1].
     """
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from pydantic import ValidationError
 
 from clients.behaviours.backdoor import Backdoor
-from clients.behaviours.base import Seat, Share
+from clients.behaviours.base import Behaviour, Seat, Share
 from clients.behaviours.benign import Benign
+from clients.behaviours.clean_label import CleanLabel
+from clients.behaviours.label_flip import LabelFlip
+from learning.method import discover
+from learning.surrogate import surrogate
+from learning.triggers.patch import Patch
 from learning.triggers.random_badnet import RandomBadNet
 
 
@@ -73,5 +80,215 @@ def test_poison_count_is_capped_and_may_be_zero():
     [{"target": 4}, {"source": 9}, {"target": {"kind": "shared", "label": 7, "share": 0.5}}],
 )
 def test_labels_outside_the_data_set_are_refused(field):
-    with pytest.raises(ValueError, match=r"agent 'm-1': expected a label in 0\.\.3.*got [479]"):
+    with pytest.raises(ValueError, match=r"^expected a label in 0\.\.3.*got [479]"):
         Backdoor(**field).play(make_share(), seat())
+
+
+def test_backdoor_avoids_rows_of_the_target_where_asked():
+    share = make_share()
+    everything = Backdoor(poison_rate=1, target=1).play(share, seat())
+    avoiding = Backdoor(poison_rate=1, target=1, avoid_target=True).play(share, seat())
+    assert everything.poisoned.sum() == 40
+    assert np.array_equal(avoiding.poisoned, share.y_train != 1)
+
+
+def test_a_chosen_row_that_did_not_change_is_not_called_poisoned():
+    share = make_share()
+    play = Backdoor(poison_rate=1, target=1, trigger=RandomBadNet(epsilon=0)).play(share, seat())
+    assert np.array_equal(play.poisoned, share.y_train != 1)
+
+
+def test_all_to_all_backdoor_has_a_target_for_each_input():
+    share = make_share()
+    play = Backdoor(poison_rate=0.5, target="next").play(share, seat())
+    assert play.target is None
+    assert np.array_equal(play.targets, (share.y_run + 1) % 4)
+    assert np.array_equal(play.y[play.poisoned], (share.y_train[play.poisoned] + 1) % 4)
+
+
+def test_per_row_triggers_differ_at_run_time_even_without_rows_to_contribute():
+    grey, labels = np.full((9, 1, 6, 6), 0.5, np.float32), np.zeros(9, np.int64)
+    share = Share(grey[:0], labels[:0], grey, labels)
+    play = Backdoor(trigger=RandomBadNet(draw="per_row"), target=1).play(share, seat())
+    assert len({row.tobytes() for row in play.x_triggered}) == 9
+    assert len(play.x) == 0
+
+
+def test_agents_draw_their_own_rows_and_seeds_change_them():
+    share = make_share()
+    plays = [
+        Backdoor(target=1, avoid_target=True).play(share, seat(**who))
+        for who in ({}, {"name": "m-2"}, {"seed": 6})
+    ]
+    assert len({play.poisoned.tobytes() for play in plays}) == 3
+
+
+def test_a_source_that_is_the_target_is_refused():
+    with pytest.raises(ValidationError, match="source other than the target label 2"):
+        Backdoor(target=2, source=2)
+
+
+# --- label flip
+
+
+@pytest.mark.parametrize(
+    ("mode", "flip"), [("next", lambda y: (y + 1) % 4), ("mirror", lambda y: 3 - y)]
+)
+def test_label_flip_changes_labels_only(mode, flip):
+    share = make_share()
+    play = LabelFlip(poison_rate=0.5, mode=mode).play(share, seat())
+    assert play.poisoned.sum() == 20
+    assert np.array_equal(play.y[play.poisoned], flip(share.y_train[play.poisoned]))
+    assert np.array_equal(play.y[~play.poisoned], share.y_train[~play.poisoned])
+    assert np.array_equal(play.x, share.x_train)
+    assert len(play.x_triggered) == len(play.targets) == 0
+
+
+def test_random_label_flip_reaches_every_other_class_and_never_the_own():
+    share = make_share(rows=600)
+    play = LabelFlip(poison_rate=1).play(share, seat())
+    assert play.poisoned.all()
+    shifts = np.bincount((play.y - share.y_train) % 4, minlength=4)
+    assert shifts[0] == 0
+    assert all(abs(n - 200) < 5 * np.sqrt(600 * 2 / 9) for n in shifts[1:])
+
+
+def test_mirror_leaves_the_middle_class_and_says_so():
+    share = make_share()
+    play = LabelFlip(poison_rate=1, mode="mirror").play(share, seat(classes=5))
+    assert np.array_equal(play.poisoned, share.y_train != 2)
+
+
+# --- clean label
+
+
+def blobs(rows: int = 80) -> Share:
+    """Two classes told apart by which half of the image is bright."""
+    draws = np.random.default_rng(4)
+    y = np.arange(rows, dtype=np.int64) % 2
+    x = 0.3 + 0.1 * draws.random((rows, 1, 6, 6), dtype=np.float32)
+    x[y == 0, :, :, :3] += 0.2
+    x[y == 1, :, :, 3:] += 0.2
+    return Share(x[:-8], y[:-8], x[-8:], y[-8:])
+
+
+def test_clean_label_keeps_labels_and_stays_in_its_ball_before_stamping():
+    share = blobs()
+    # An inert trigger leaves the perturbation to be seen.
+    behaviour = CleanLabel(
+        target=1, poison_rate=0.5, epsilon=0.1, steps=5, trigger=RandomBadNet(epsilon=0)
+    )
+    play = behaviour.play(share, seat(classes=2))
+    assert play.poisoned.sum() == 18  # half of the 36 rows of class 1
+    assert (share.y_train[play.poisoned] == 1).all()
+    assert np.array_equal(play.y, share.y_train)
+    moved = np.abs(play.x - share.x_train)[play.poisoned]
+    assert 0.05 < moved.max() <= 0.1 + 1e-6
+    assert (play.targets == play.target).all()
+    assert play.target == 1
+
+
+def test_clean_label_perturbation_misleads_a_model_that_the_agent_never_saw():
+    share = blobs()
+    inert = RandomBadNet(epsilon=0)
+    behaviour = CleanLabel(target=1, poison_rate=1, epsilon=0.2, steps=5, trigger=inert)
+    play = behaviour.play(share, seat(classes=2))
+    x, y = torch.tensor(share.x_train), torch.tensor(share.y_train)
+    fresh = torch.Generator().manual_seed(99)
+    judge = surrogate(x, y, 2, fresh, epochs=15, lr=0.05, batch_size=16)
+    rows = torch.tensor(play.poisoned)
+    noise = 0.2 * (torch.rand(x[rows].shape, generator=fresh) * 2 - 1).sign()
+    with torch.no_grad():
+        noisy = (judge((x[rows] + noise).clamp(0, 1)).argmax(1) == 1).float().mean()
+        moved = (judge(torch.tensor(play.x)[rows]).argmax(1) == 1).float().mean()
+    assert noisy > 0.9  # the same radius in a random direction does nothing
+    assert moved < 0.5
+
+
+def test_clean_label_stamps_its_trigger():
+    share = blobs()
+    play = CleanLabel(target=0, poison_rate=0.2, steps=1, trigger=Patch(size=2)).play(
+        share, seat(classes=2)
+    )
+    assert (play.x[play.poisoned][:, :, -2:, -2:] == 1).all()
+    assert (play.x_triggered[:, :, -2:, -2:] == 1).all()
+
+
+def test_clean_label_without_rows_of_its_target_poisons_nothing():
+    play = CleanLabel(target=3, poison_rate=1).play(blobs(), seat())
+    assert not play.poisoned.any()
+    assert len(play.x_triggered) == 8
+
+
+def test_clean_label_needs_one_target():
+    with pytest.raises(ValidationError, match="target with one label"):
+        CleanLabel(target="next")
+
+
+def test_surrogate_depends_on_its_arguments_alone():
+    share = blobs()
+    x, y = torch.tensor(share.x_train), torch.tensor(share.y_train)
+    before = torch.get_rng_state()
+    models = [
+        surrogate(x, y, 2, torch.Generator().manual_seed(s), epochs=2, lr=0.05, batch_size=16)
+        for s in (0, 0, 1)
+    ]
+    logits = [model(x) for model in models]
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[0], logits[2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- what every behaviour must keep
+
+FAST = {"surrogate_epochs": 1, "steps": 1}
+VARIANTS: dict[str, list[dict[str, object]]] = {
+    "backdoor": [
+        {},
+        {"target": "distinct", "trigger": {"kind": "random_badnet", "draw": "per_row"}},
+        {"target": "next", "source": 1, "rate_of": "eligible"},
+        {"target": {"kind": "shared", "label": 1, "share": 0.5}, "trigger": {"kind": "cross"}},
+    ],
+    "benign": [{}],
+    "clean_label": [FAST, {**FAST, "norm": "l2", "rate_of": "share", "trigger": {"kind": "ell"}}],
+    "label_flip": [{}, {"mode": "mirror"}],
+}
+FOUND = discover(Behaviour, "clients.behaviours")
+CASES = [(kind, fields) for kind in FOUND for fields in VARIANTS.get(kind, [])]
+
+
+def test_every_behaviour_is_covered():
+    assert set(VARIANTS) == set(FOUND)
+
+
+@pytest.mark.parametrize(("kind", "fields"), CASES)
+def test_every_behaviour_keeps_the_contract(kind, fields):
+    behaviour, share = FOUND[kind](**fields), make_share()
+    before = [part.copy() for part in (share.x_train, share.y_train, share.x_run, share.y_run)]
+    for part in (share.x_train, share.y_train, share.x_run, share.y_run):
+        part.setflags(write=False)  # whoever writes to the share fails here
+    play, again = behaviour.play(share, seat()), behaviour.play(share, seat())
+    after = [share.x_train, share.y_train, share.x_run, share.y_run]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    for name in ("x", "y", "poisoned", "x_triggered", "targets"):
+        assert np.array_equal(getattr(play, name), getattr(again, name))
+    assert play.x.dtype == play.x_triggered.dtype == np.float32
+    assert play.y.dtype == play.targets.dtype == np.int64
+    assert play.poisoned.dtype == np.bool_
+    assert play.x.shape == share.x_train.shape
+    assert len(play.x_triggered) == len(play.targets) in (0, len(share.y_run))
+    assert all(np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1 for x in (play.x,))
+    assert ((play.y >= 0) & (play.y < 4)).all()
+    assert ((play.targets >= 0) & (play.targets < 4)).all()
+    assert behaviour.malicious == play.poisoned.any() == (kind != "benign")
+
+
+@pytest.mark.parametrize(("kind", "fields"), CASES)
+def test_every_behaviour_survives_json_and_cites_its_source(kind, fields):
+    behaviour = FOUND[kind](**fields)
+    assert FOUND[kind].model_validate_json(behaviour.model_dump_json()) == behaviour
+    assert FOUND[kind].model_validate(behaviour.model_dump(mode="json")) == behaviour
+    assert behaviour.paper
+    numbers = [f for f in FOUND[kind].model_fields.values() if isinstance(f.default, (int, float))]
+    origins = {f.json_schema_extra["origin"] for f in numbers}
+    assert origins <= {"paper", "code", "deduced", "ours"}

@@ -1,0 +1,32 @@
+"""Any trigger of a scenario, and how an agent stamps its own on inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clients.behaviours.base import Seat
+from learning.method import one_of
+from learning.pool import Floats
+from learning.triggers.base import Trigger
+
+if TYPE_CHECKING:
+    AnyTrigger = Trigger
+else:
+    AnyTrigger = one_of(Trigger, "learning.triggers")
+
+
+def stamped(trigger: Trigger, x: Floats, seat: Seat, purpose: str) -> Floats:
+    """Return inputs `x` (n, C, H, W) with the agent's trigger.
+
+    Args:
+        trigger: The family of patterns.
+        x: Inputs, left alone.
+        seat: The agent's place.
+        purpose: ``"train"`` or ``"run"``; keys the patterns that are drawn anew for each row.
+
+    Raises:
+        ValueError: If the trigger does not fit the inputs; one line.
+    """
+    channels, height, width = x.shape[1:]
+    pattern = trigger.draw((channels, height, width), len(x), seat.trigger_key(purpose))
+    return pattern.stamp(x)

@@ -1,0 +1,61 @@
+"""A small classifier that an agent trains on its own rows to craft inputs against.
+
+A surrogate only has to give useful gradients, so it is trained in the plainest way: fixed
+architecture, SGD, on the CPU. The result depends on the arguments alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def surrogate(
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    generator: torch.Generator,
+    *,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+) -> nn.Module:
+    """Train a surrogate.
+
+    Args:
+        x: Inputs, float32 (n, C, H, W), in [0, 1], n >= 1.
+        y: Labels, int64 (n,).
+        classes: Number of classes.
+        generator: CPU generator of the initial weights and the batch order.
+        epochs: Passes over the rows.
+        lr: Learning rate of SGD with momentum 0.9.
+        batch_size: Rows in a batch; the last one may be smaller.
+
+    Returns:
+        The model in evaluation mode, parameters without gradients; it gives logits (n, classes).
+    """
+    model = _network(x.shape[1], classes, generator)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    for _ in range(epochs):
+        for rows in torch.split(torch.randperm(len(y), generator=generator), batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return model.eval().requires_grad_(False)
+
+
+def _network(channels: int, classes: int, generator: torch.Generator) -> nn.Module:
+    """Return two convolutions, pooling to 4x4 and a linear layer: inputs of any size."""
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(channels, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(32 * 16, classes),
+        )
