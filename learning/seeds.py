@@ -20,9 +20,10 @@ def _digest(seed: int, purpose: str, round: int, agent: str) -> bytes:
 
 
 def derived_seed(seed: int, purpose: str) -> int:
-    """Return a seed of one's own, 0..2^63-1, from which `seed` cannot be found again.
+    """Return a seed of one's own, 0..2^63-1, which does not show `seed`.
 
-    The defender is given such a seed: with the game's own it could replay the agents' draws.
+    The defender is given such a seed: with the game's own it could replay the agents' draws. It
+    guards against use, not against search: a game's seed is often a small number.
     """
     return int.from_bytes(_digest(seed, f"seed/{purpose}", 0, "")[:8], "little") >> 1
 

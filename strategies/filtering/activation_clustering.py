@@ -161,7 +161,7 @@ class ActivationClustering(Filter):
         found: list[Cluster] = []
         notes: list[str] = []
         for label in range(defender.classes):
-            rows = np.flatnonzero(labels == label)
+            rows = _in_own_order(np.flatnonzero(labels == label), features)
             points = centre(features[rows])
             if self.reduce != "none":
                 points = project(points, min(self.components, max(1, len(rows) - 1)))
@@ -191,7 +191,7 @@ class ActivationClustering(Filter):
         fit = float("nan")
         if self.decision == "silhouette":
             fit = float(silhouette_score(starts[0][0], smaller))
-        return Cluster(label, rows[smaller], float(smaller.mean()), fit, agreement)
+        return Cluster(label, np.sort(rows[smaller]), float(smaller.mean()), fit, agreement)
 
     def _poison(
         self, clusters: list[Cluster], pool: Pool, defender: Defender
@@ -230,6 +230,16 @@ def exclusionary_ratio(predicted: NDArray[np.int64], label: int, classes: int) -
     return own / other if other else float("inf")
 
 
+def _in_own_order(rows: Ints, features: Floats) -> Ints:
+    """Sort rows by the bytes of their features, so that their order in the pool does not matter.
+
+    2-means starts from rows picked by position, and sums depend on their order in the last bit.
+    """
+    packed = np.ascontiguousarray(features[rows])
+    keys = packed.view([("", np.void, packed.itemsize * packed.shape[1])])[:, 0]
+    return rows[np.argsort(keys, kind="stable")]
+
+
 def _independent(principal: Doubles, seed: int) -> Doubles:
     """Rotate whitened principal components to independent ones (FastICA)."""
     from sklearn.decomposition import FastICA
@@ -238,22 +248,18 @@ def _independent(principal: Doubles, seed: int) -> Doubles:
     with warnings.catch_warnings():
         # A rotation that has not settled shows in the reported stability of the clusters.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = FastICA(whiten="unit-variance", random_state=seed, max_iter=1000)
+        model = FastICA(whiten="unit-variance", random_state=seed)
         return np.asarray(model.fit_transform(principal), np.float64)
 
 
 def _smaller_of_two(points: Doubles, n_init: int, seed: int) -> Bools:
     """Return which rows fall into the smaller of two clusters, bool (n,).
 
-    Rows are clustered in an order of their own, so that the order given does not matter. Of two
-    clusters of one size, the one further along the first coordinate is returned.
+    Of two clusters of one size, the one further along the first coordinate is returned.
     """
     from sklearn.cluster import KMeans
 
-    order = np.lexsort(points.T)
-    model = KMeans(2, n_init=n_init, random_state=seed)
-    second = np.empty(len(points), np.bool_)
-    second[order] = model.fit_predict(points[order]) == 1
+    second: Bools = KMeans(2, n_init=n_init, random_state=seed).fit_predict(points) == 1
     sizes = (int((~second).sum()), int(second.sum()))
     if sizes[0] == sizes[1]:
         return second if points[second, 0].mean() > points[~second, 0].mean() else ~second
