@@ -49,29 +49,29 @@ def ask(predictor: Predictor, inputs: dict[str, Floats], engine: Engine) -> Aske
         inputs: For each agent float32 (m, C, H, W).
         engine: How to compute; no memory but the answers grows with the number of agents.
     """
-    names, counts = list(inputs), [len(x) for x in inputs.values()]
+    counts = [len(x) for x in inputs.values()]
     rows = Rows(list(inputs.values()))
-    asking = np.repeat(np.arange(len(names)), counts)
-    guessed = None
+    names, owner = list(inputs), np.repeat(np.arange(len(inputs)), counts)
+    asking, guessed = owner, None
     if predictor.guesser is not None:
-        owner, asking = asking, guesses(predictor.guesser, rows, names)
-        right = np.bincount(owner[owner == asking], minlength=len(names)).tolist()
-        guessed = dict(zip(names, right, strict=True))
+        names, asking = guesses(predictor.guesser, rows, names)
+        right = np.bincount(owner[owner == asking], minlength=len(inputs)).tolist()
+        guessed = dict(zip(inputs, right, strict=True))
     answers = answer(predictor, rows, names, asking, engine)
-    parts = np.split(answers, np.cumsum(counts)[:-1]) if names else []
-    return Asked(dict(zip(names, parts, strict=True)), guessed)
+    ends = np.cumsum(counts).tolist()
+    parts = (answers[end - n : end] for end, n in zip(ends, counts, strict=True))
+    return Asked(dict(zip(inputs, parts, strict=True)), guessed)
 
 
-def guesses(guesser: Guesser, rows: Rows, names: list[str]) -> Ints:
-    """Return for each row the guessed agent's position in `names`; new names are appended."""
+def guesses(guesser: Guesser, rows: Rows, names: Sequence[str]) -> tuple[list[str], Ints]:
+    """Return `names` with those guessed besides at the end, and each row's guess, a position."""
     out = np.empty(len(rows), dtype=np.int64)
     place = {name: position for position, name in enumerate(names)}
     for start in range(0, len(rows), GUESSED):
         index = np.arange(start, min(start + GUESSED, len(rows)))
         for row, name in zip(index, guesser.guess(rows.take(index)), strict=True):
             out[row] = place.setdefault(name, len(place))
-    names.extend(list(place)[len(names) :])
-    return out
+    return list(place), out
 
 
 def answer(
@@ -102,8 +102,7 @@ def answer_everybody(
         engine: How to compute.
     """
     if predictor.guesser is not None:
-        known = list(names)
-        asking = guesses(predictor.guesser, rows, known)
+        known, asking = guesses(predictor.guesser, rows, names)
         return [(answer(predictor, rows, known, asking, engine), 1)]
     models, group = _groups(predictor, list(names) or [""])
     everything = np.arange(len(rows))

@@ -1,0 +1,176 @@
+"""Agents' scores, the cross-ASR matrix and groups against naive loops over rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from learning.metrics import asr_of_all
+from server.results import AgentScores
+from server.scoring.agents import AgentAnswers, agent_scores, alone_pair
+from server.scoring.cross import LIMIT, cross_asr
+from server.scoring.groups import group_scores
+from server.scoring.scores import difference, share, summary
+from server.sealed import RunTimeSet
+
+K = 4
+
+
+def run_time(y, targets, **more):
+    x = np.zeros((len(y), 1, 1, 1), np.float32)
+    y, targets = np.asarray(y, np.int64), np.asarray(targets, np.int64)
+    return RunTimeSet(more.pop("agent", "a"), x, y, x[: len(targets)], targets, **more)
+
+
+def classes(values):
+    return np.asarray(values, np.int16)
+
+
+def naive(own, got, source):
+    """Return hits and counts by the words of `DEFINITIONS`, row by row."""
+    tally = {name: [0, 0] for name in AgentScores.model_fields}
+
+    def tell(name, hit):
+        tally[name][0] += int(hit)
+        tally[name][1] += 1
+
+    for k in range(len(own.y)):
+        label, target, stamped = int(own.y[k]), int(own.targets[k]), int(got.triggered[k])
+        tell("run_time_accuracy", got.clean[k] == label)
+        tell("asr_all", stamped == target)
+        tell("robust_accuracy_all", stamped == label)
+        if label == source:
+            tell("asr_source", got.clean[k] == label and stamped == target)
+        if label != target:
+            tell("asr", stamped == target)
+            tell("robust_accuracy", stamped == label)
+            tell("asr_untrained", got.untrained[k] == target)
+            tell("asr_alone", got.alone[k] == target)
+    return tally
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_are_those_of_a_loop_over_rows(seed):
+    draw = np.random.default_rng(seed)
+    n = int(draw.integers(1, 30))
+    single = int(draw.integers(K)) if seed % 2 else None
+    targets = draw.integers(0, K, n) if single is None else np.full(n, single)
+    own = run_time(draw.integers(0, K, n), targets, target=single, source=2)
+    got = AgentAnswers(*(classes(draw.integers(0, K, n)) for _ in range(2)), n // 2,
+                       *(classes(draw.integers(0, K, n)) for _ in range(2)))  # fmt: skip
+    ours, oracle = agent_scores(own, got, malicious=True), naive(own, got, 2)
+    for name, (hits, count) in oracle.items():
+        if name not in ("interference", "guess_accuracy"):
+            assert (getattr(ours, name).hits, getattr(ours, name).count) == (hits, count), name
+    gap = ours.interference
+    assert gap.count == ours.asr.count
+    if gap.count:
+        assert gap.value == pytest.approx(ours.asr_alone.value - ours.asr.value)
+        assert gap.low <= gap.value <= gap.high
+    assert ours.guess_accuracy == share(n // 2, n)
+
+
+def test_the_target_classs_own_rows_count_in_asr_all_only():
+    own = run_time([3, 3, 3, 0], [3, 3, 3, 3], target=3)
+    ours = agent_scores(own, AgentAnswers(classes([3, 3, 3, 0]), classes([3, 3, 3, 0])), True)
+    assert (ours.asr.hits, ours.asr.count) == (0, 1)
+    assert (ours.asr_all.hits, ours.asr_all.count) == (3, 4)
+    assert (ours.robust_accuracy.hits, ours.robust_accuracy.count) == (1, 1)
+    assert ours.robust_accuracy_all.value == 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "all_"), [(0, 0.1), (0.1, 0.19), (0.5, 0.55), (0.9, 0.91), (1, 1)]
+)
+def test_asr_of_balanced_classes_hangs_together_with_asr_all(rate, all_):
+    # check-values 4.7: ten classes, every target-class row is a hit (h = 1).
+    y = np.repeat(np.arange(10), 10)
+    answers = y.copy()
+    for label in range(1, 10):
+        answers[np.flatnonzero(y == label)[: round(10 * rate)]] = 0
+    own = run_time(y, np.zeros(100), target=0)
+    ours = agent_scores(own, AgentAnswers(classes(y), classes(answers)), True)
+    assert ours.asr.value == pytest.approx(rate)
+    assert ours.asr_all.value == pytest.approx(all_)
+    assert ours.asr_all.value == pytest.approx(asr_of_all(ours.asr.value, 1.0, 10))
+
+
+def test_who_has_no_backdoor_has_one_score():
+    only = AgentScores(run_time_accuracy=share(1, 2))
+    got = AgentAnswers(classes([0, 1]), classes([]), 0, classes([]), classes([]))
+    assert agent_scores(run_time([0, 0], []), got, malicious=True) == only
+    both = AgentAnswers(classes([0, 1]), classes([1, 1]))
+    assert agent_scores(run_time([0, 0], [1, 1]), both, malicious=False) == only
+
+
+def test_games_that_were_not_played_leave_no_score():
+    ours = agent_scores(
+        run_time([0, 0], [1, 1]), AgentAnswers(classes([0, 0]), classes([1, 0])), True
+    )
+    assert ours.asr.value == 0.5
+    for name in ("asr_source", "asr_untrained", "asr_alone", "interference", "guess_accuracy"):
+        assert getattr(ours, name) is None
+
+
+def test_rows_of_the_target_alone_leave_asr_without_a_value():
+    got = AgentAnswers(classes([1]), classes([1]), None, classes([1]), classes([1]))
+    ours = agent_scores(run_time([1], [1]), got, True)
+    assert ours.asr.value is None
+    assert (ours.asr.low, ours.asr.high) == (0, 1)
+    assert ours.interference.value is None
+
+
+def test_groups_are_means_over_agents_and_pools_over_inputs():
+    one, two, none = share(1, 2), share(9, 10), share(0, 0)
+    ours = summary([one, none, two, None])
+    assert ours.mean == pytest.approx(0.7)
+    assert ours.std == pytest.approx(np.std([0.5, 0.9], ddof=1))
+    assert (ours.agents, ours.pooled) == (2, share(10, 12))
+    empty = summary([])
+    assert (empty.mean, empty.std, empty.agents, empty.pooled.count) == (None, None, 0, 0)
+
+
+def test_group_interference_is_that_of_the_agents_played_alone():
+    owns = [run_time([0] * 10, [1] * 10, agent=f"a{k}") for k in range(3)]
+    hit, miss = classes([1] * 10), classes([0] * 10)
+    got = [
+        AgentAnswers(miss, miss, alone=hit),
+        AgentAnswers(miss, hit),
+        AgentAnswers(miss, hit, alone=hit),
+    ]
+    agents = [agent_scores(own, one, True) for own, one in zip(owns, got, strict=True)]
+    pairs = [p for own, one in zip(owns, got, strict=True) if (p := alone_pair(own, one))]
+    ours = group_scores(agents, pairs)
+    assert ours.asr.mean == pytest.approx(2 / 3)
+    assert (ours.asr_alone.agents, ours.asr_alone.mean) == (2, 1)
+    assert (ours.interference.value, ours.interference.count) == (0.5, 20)
+    assert ours.interference == difference(pairs)
+    assert ours.asr_untrained is None
+    assert group_scores(agents[1:2], []).interference is None
+
+
+def test_cross_asr_is_that_of_a_loop_over_rows():
+    draw = np.random.default_rng(0)
+    owns = [run_time(draw.integers(0, K, 12), [t] * 12, target=t, agent=f"a{t}") for t in (1, 3, 0)]
+    owns.insert(1, run_time([0, 1], [2, 3], agent="many targets"))
+    answers = {own.agent: classes(draw.integers(0, K, len(own.y))) for own in owns}
+    ours = cross_asr(owns, answers, K)
+    assert (ours.agents, ours.targets) == (("a1", "a3", "a0"), (1, 3, 0))
+    for name, row in zip(ours.agents, ours.matrix, strict=True):
+        (own,) = [one for one in owns if one.agent == name]
+        for target, value in zip(ours.targets, row, strict=True):
+            rows = [k for k in range(12) if own.y[k] != target]
+            assert value == pytest.approx(np.mean([answers[name][k] == target for k in rows]))
+        asr = agent_scores(own, AgentAnswers(answers[name], answers[name]), True).asr.value
+        assert row[ours.targets.index(own.target)] == pytest.approx(asr)
+
+
+def test_cross_asr_needs_two_single_targets_and_stops_at_its_limit():
+    one = run_time([0, 1], [1, 1], target=1, agent="one")
+    two = run_time([1, 1], [0, 0], target=0, agent="two")
+    answers = {"one": classes([1, 1]), "two": classes([1, 1])}
+    assert cross_asr([one], answers, K) is None
+    assert cross_asr([one, two], answers, K).matrix == ((1.0, 0.0), (None, 0.0))
+    many = [run_time([0], [1], target=1, agent=f"a{k}") for k in range(LIMIT + 5)]
+    ours = cross_asr(many, {own.agent: classes([1]) for own in many}, K)
+    assert len(ours.agents) == len(ours.matrix) == len(ours.matrix[0]) == LIMIT
