@@ -18,9 +18,7 @@ class BatchHook(Method):
     """Changes each training batch (CutMix, MixUp, ...)."""
 
     @abstractmethod
-    def mix(
-        self, x: Tensor, targets: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def mix(self, x: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the batch to train on.
 
         Args:

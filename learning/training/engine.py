@@ -1,0 +1,305 @@
+"""The training engine: what defences ask for is trained once, and together where that is faster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from learning.models.base import Architecture
+from learning.seeds import torch_generator
+from learning.training.batches import BatchMaker, Member
+from learning.training.job import Trained, Training
+from learning.training.loop import Figures, Loop, Progress
+from learning.training.memory import bytes_of_one
+from learning.training.nets import Net, PlainNet, StackedNet, State
+from learning.training.order import validation_mask
+from learning.training.rows import RowStore
+from learning.training.spec import ComputeSpec, TrainingSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a game's models are trained.
+
+    Attributes:
+        architecture: The model.
+        shape: Input shape (C, H, W).
+        classes: Number of classes.
+        training: Training settings.
+        compute: Where and how precisely.
+        seed: The game's seed; gives the common initial weights and the batch orders.
+    """
+
+    architecture: Architecture
+    shape: tuple[int, int, int]
+    classes: int
+    training: TrainingSpec
+    compute: ComputeSpec
+    seed: int
+
+
+@dataclass(frozen=True)
+class EpochEvent:
+    """A finished epoch.
+
+    Attributes:
+        models: Models that trained in it, as one group.
+        done: Models finished before this group, in this call of `Engine.train`.
+        asked: Models that this call trains in all.
+        epoch: Epochs finished, from 1.
+        epochs: Length of the training.
+        train_loss: Mean over the group.
+        train_accuracy: Mean over the group.
+    """
+
+    models: int
+    done: int
+    asked: int
+    epoch: int
+    epochs: int
+    train_loss: float
+    train_accuracy: float
+
+
+Key = tuple[object, ...]
+
+
+class Engine:
+    """Trains models for one game.
+
+    All models start from the same weights and see their common rows in the same order, so two of
+    them differ by their rows alone. A training that was done before is not done again.
+
+    Args:
+        recipe: How models are trained.
+        on_epoch: Told of every finished epoch.
+        dtype: Floating type of weights and inputs; float64 is for checks.
+
+    Attributes:
+        device: Where models are trained and stay.
+        trainings: Number of models trained so far.
+
+    Raises:
+        ValueError: If the device is not there, or the architecture does not fit the inputs.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        on_epoch: Callable[[EpochEvent], None] | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.recipe = recipe
+        self.device = pick_device(recipe.compute.device)
+        self.trainings = 0
+        self._dtype = dtype
+        self._on_epoch = on_epoch or (lambda event: None)
+        self._store = RowStore(recipe.shape, self.device, dtype)
+        self._initial: State = self._fresh_module().state_dict()
+        self._done: dict[Key, Trained] = {}
+        self._notes: dict[str, None] = {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the report should know, one line each, without repetition."""
+        return tuple(self._notes)
+
+    def train(self, requests: Sequence[Training]) -> list[Trained]:
+        """Train what is asked for.
+
+        Args:
+            requests: Trainings; equal ones, also of earlier calls, are done once.
+
+        Returns:
+            The models, in the order of the requests.
+
+        Raises:
+            ValueError: If a pool is empty or does not fit the recipe.
+        """
+        for request in requests:
+            self._check(request)
+        keys = [self._key(request) for request in requests]
+        new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._done}
+        done = 0
+        for group in self._groups(new):
+            with _threads(self.recipe.compute.threads), _exact_convolutions():
+                models = self._train_group([new[k] for k in group], done, len(new))
+            self._done.update(zip(group, models, strict=True))
+            done += len(group)
+        return [self._done[k] for k in keys]
+
+    def _check(self, request: Training) -> None:
+        pool = request.pool
+        if not len(pool):
+            raise ValueError("expected rows to train on, got an empty pool")
+        if pool.classes != self.recipe.classes:
+            raise ValueError(
+                f"expected a pool of {self.recipe.classes} classes, got {pool.classes}"
+            )
+        for block in pool.blocks:
+            if block.x.shape[1:] != self.recipe.shape:
+                raise ValueError(
+                    f"expected inputs of shape {self.recipe.shape}, got {block.x.shape[1:]} of "
+                    f"{block.owner!r}"
+                )
+
+    def _key(self, request: Training) -> Key:
+        hooks = tuple((type(hook), hook.model_dump_json()) for hook in request.hooks)
+        start = request.start  # the key holds the object itself, so its identity stays its own
+        return (self._store.key(request.pool), hooks, start, self._length(request), request.purpose)
+
+    def _length(self, request: Training) -> int:
+        return self.recipe.training.epochs if request.epochs is None else request.epochs
+
+    def _groups(self, new: dict[Key, Training]) -> list[list[Key]]:
+        """Return which trainings are run together; in the order of their first request."""
+        alike: dict[object, list[Key]] = {}
+        for key, request in new.items():
+            alike.setdefault((key[1], self._length(request)), []).append(key)
+        at_once = self._at_once(len(new))
+        return [
+            keys[i : i + at_once] for keys in alike.values() for i in range(0, len(keys), at_once)
+        ]
+
+    def _at_once(self, asked: int) -> int:
+        """Return how many models are trained as one."""
+        architecture, compute = self.recipe.architecture, self.recipe.compute
+        if compute.together is False or asked < 2:
+            return 1
+        if not architecture.batchable:
+            kind = getattr(architecture, "kind", type(architecture).__name__)
+            self._notes[
+                f"{kind} models are trained one by one: {_reason(self._fresh_module())}"
+            ] = None
+            return 1
+        one = bytes_of_one(
+            self._fresh_module(), self.recipe.shape, self.recipe.training, self._dtype
+        )
+        return max(1, int(compute.memory_gib * 2**30 / one))
+
+    def _train_group(self, requests: Sequence[Training], done: int, asked: int) -> list[Trained]:
+        started = time.perf_counter()
+        members = [self._member(request) for request in requests]
+        order = sorted(range(len(members)), key=lambda k: -len(members[k].rows))
+        epochs = self._length(requests[0])
+
+        def tell(epoch: int, figures: list[Figures]) -> None:
+            loss, hits = (
+                sum(f[name] for f in figures) / len(figures)
+                for name in ("train_loss", "train_accuracy")
+            )
+            self._on_epoch(EpochEvent(len(figures), done, asked, epoch, epochs, loss, hits))
+
+        recipe = self.recipe
+        maker = BatchMaker(
+            self._store,
+            recipe.seed,
+            recipe.classes,
+            recipe.training.batch_size,
+            recipe.training.augment,
+            requests[0].hooks,
+        )
+        net = self._net([requests[k] for k in order])
+        loop = Loop(
+            net, maker, recipe.training, epochs, self.device, bfloat16=recipe.compute.bfloat16
+        )
+        finished = loop.run([members[k] for k in order], tell)
+        self.trainings += len(requests)
+        seconds = (time.perf_counter() - started) / len(requests)
+        by_place = dict(zip(order, finished, strict=True))
+        return [self._trained(by_place[k], seconds) for k in range(len(requests))]
+
+    def _member(self, request: Training) -> Member:
+        rows = self._store.add(request.pool)
+        held = validation_mask(self.recipe.seed, self.recipe.training.validation_share, rows.ids)
+        return Member(rows.take(~held), rows.take(held), request.purpose)
+
+    def _net(self, requests: Sequence[Training]) -> Net:
+        compute = self.recipe.compute
+        states = [self._start(request) for request in requests]
+        module = self._fresh_module()
+        if len(states) > 1:
+            return StackedNet(module, states, compiled=compute.compile)
+        module.load_state_dict(states[0])
+        return PlainNet(module, channels_last=compute.channels_last, compiled=compute.compile)
+
+    def _start(self, request: Training) -> State:
+        if request.start is None:
+            return self._initial
+        return request.start.module.state_dict()
+
+    def _fresh_module(self) -> nn.Module:
+        """Return the untrained model with the game's initial weights."""
+        recipe = self.recipe
+        with torch.random.fork_rng(devices=[]):
+            torch.random.set_rng_state(torch_generator(recipe.seed, "init").get_state())
+            module = recipe.architecture.build(recipe.shape, recipe.classes)
+        return module.to(self.device, self._dtype)
+
+    def _trained(self, progress: Progress, seconds: float) -> Trained:
+        module = self._fresh_module()
+        module.load_state_dict(progress.state)
+        epochs = len(progress.curve)
+        if progress.diverged:
+            self._notes[
+                f"a training diverged in epoch {epochs + 1} (loss or weights not finite): the "
+                "weights before that epoch are used; a smaller training.optimizer.lr may help"
+            ] = None
+        return Trained(
+            module.eval().requires_grad_(False),
+            tuple(progress.curve),
+            len(progress.member.rows),
+            epochs,
+            seconds,
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a scenario; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }[device.type]
+    if (device.index or 0) >= there:
+        raise ValueError(
+            f"compute.device: expected a device of this machine, got {name!r}: use 'auto' or 'cpu'"
+        )
+    return device
+
+
+def _reason(module: nn.Module) -> str:
+    normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+    return "BatchNorm" if normed else "the architecture is not batchable"
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _exact_convolutions() -> Iterator[None]:
+    """Keep CUDA convolutions in full float32 and in a fixed order of sums."""
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        yield

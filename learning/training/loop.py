@@ -1,0 +1,205 @@
+"""The training loop: K models of one architecture, alike in everything but their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from learning.training.batches import Batch, BatchMaker, Member
+from learning.training.nets import Net, State
+from learning.training.optim import stacked_optimizer
+from learning.training.schedule import rate_factor
+from learning.training.spec import TrainingSpec
+from learning.training.stopping import Stopper
+
+Figures = dict[str, float]
+
+
+@dataclass
+class Progress:
+    """One model's training so far.
+
+    Attributes:
+        member: Its rows.
+        place: Its place in the group as it was asked for.
+        stopper: Watches for early stopping, if any.
+        curve: Figures of the finished epochs.
+        state: Its final weights, once it is done.
+        diverged: Whether its loss or weights became infinite or undefined.
+    """
+
+    member: Member
+    place: int
+    stopper: Stopper | None
+    curve: list[Figures] = field(default_factory=list)
+    state: State = field(default_factory=dict)
+    diverged: bool = False
+
+
+class Loop:
+    """Trains one group.
+
+    Args:
+        net: The models, in descending order of their number of rows.
+        maker: Makes the batches.
+        spec: Training settings.
+        epochs: Length of the training.
+        device: Where it happens.
+        bfloat16: Run the models under bfloat16 autocast; weights stay as they are.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        maker: BatchMaker,
+        spec: TrainingSpec,
+        epochs: int,
+        device: torch.device,
+        *,
+        bfloat16: bool = False,
+    ) -> None:
+        self._net, self._maker, self._spec = net, maker, spec
+        self._epochs, self._device, self._bfloat16 = epochs, device, bfloat16
+        self._optimizer = stacked_optimizer(spec.optimizer, net.weights(_models(net)))
+
+    def run(
+        self, members: Sequence[Member], on_epoch: Callable[[int, list[Figures]], None]
+    ) -> list[Progress]:
+        """Train to the end; return what became of each member, in order.
+
+        Args:
+            members: One for each model of the net, in the same order.
+            on_epoch: Told the number of finished epochs and all active models' figures.
+        """
+        stopping = self._spec.early_stopping
+        everyone = [
+            Progress(m, place, Stopper(stopping) if stopping else None)
+            for place, m in enumerate(members)
+        ]
+        active, best = everyone, self._net.snapshot()
+        for epoch in range(self._epochs):
+            before = self._net.snapshot()
+            figures = self._epoch([p.member for p in active], epoch)
+            self._note(active, figures, before, best)
+            on_epoch(epoch + 1, figures)
+            active, best = self._drop_finished(active, best, last=epoch + 1 == self._epochs)
+            if not active:
+                break
+        return everyone
+
+    def _epoch(self, members: Sequence[Member], epoch: int) -> list[Figures]:
+        lr = self._spec.optimizer.lr * rate_factor(self._spec.schedule, epoch, self._epochs)
+        sums = torch.zeros(2, len(members), device=self._device, dtype=torch.float64)
+        for batch in self._maker.training(members, epoch, self._device):
+            self._step(batch, lr, sums)
+        finite = _finite(self._net).tolist()
+        return [
+            {
+                "train_loss": loss / len(m.rows) if sound else float("nan"),
+                "train_accuracy": hits / len(m.rows),
+                "learning_rate": lr,
+                **held,
+            }
+            for m, sound, loss, hits, held in zip(
+                members, finite, *sums.tolist(), self._validate(members), strict=True
+            )
+        ]
+
+    def _step(self, batch: Batch, lr: float, sums: Tensor) -> None:
+        m = len(batch.x)
+        leaves = self._net.leaves(m)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            logits = self._net.forward(leaves, batch.x)
+        costs = _costs(logits.to(batch.x.dtype), batch, self._spec.label_smoothing)
+        losses = (costs * batch.weights).sum(1)
+        weights = self._net.weights(m)
+        flat = torch.autograd.grad(losses.sum(), leaves)
+        grads = [g.view_as(w) for g, w in zip(flat, weights, strict=True)]
+        self._optimizer.step(weights, grads, lr)
+        real = batch.weights > 0
+        sums[0, :m] += (costs.detach() * real).sum(1)
+        sums[1, :m] += ((logits.detach().argmax(-1) == batch.labels) & real).sum(1)
+
+    def _validate(self, members: Sequence[Member]) -> list[Figures]:
+        counts = [len(m.held) for m in members]
+        if not any(counts):
+            return [{} for _ in members]
+        sums = torch.zeros(2, len(members), device=self._device, dtype=torch.float64)
+        for batch in self._maker.held_out(members, self._device):
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+                logits = self._net.evaluate(batch.x)
+            costs = _costs(logits.to(batch.x.dtype), batch, 0.0)
+            sums[0] += (costs * batch.weights).sum(1)
+            sums[1] += ((logits.argmax(-1) == batch.labels) * batch.weights).sum(1)
+        return [
+            {"validation_loss": loss / n, "validation_accuracy": hits / n}
+            for n, loss, hits in zip(counts, *sums.tolist(), strict=True)
+        ]
+
+    def _note(
+        self, active: Sequence[Progress], figures: Sequence[Figures], before: State, best: State
+    ) -> None:
+        """Enter an epoch's figures; put diverged models back to where they were before it."""
+        for k, (progress, own) in enumerate(zip(active, figures, strict=True)):
+            if not all(map(isfinite, own.values())):
+                progress.diverged = True
+                _copy(self._net.tensors, before, k)
+                continue
+            progress.curve.append(own)
+            if progress.stopper and progress.stopper.improved(len(progress.curve), own):
+                _copy(best, self._net.tensors, k)
+
+    def _drop_finished(
+        self, active: list[Progress], best: State, *, last: bool
+    ) -> tuple[list[Progress], State]:
+        stay = [k for k, p in enumerate(active) if not (last or _done(p))]
+        for k in set(range(len(active))).difference(stay):
+            restore = self._restores(active[k])
+            source = best if restore else self._net.tensors
+            active[k].state = {name: v[k].clone() for name, v in source.items()}
+        if stay and len(stay) < len(active):
+            models = torch.tensor(stay, device=self._device)
+            self._net.take(models)
+            self._optimizer.take(models)
+            best = {name: v.index_select(0, models) for name, v in best.items()}
+        return [active[k] for k in stay], best
+
+    def _restores(self, progress: Progress) -> bool:
+        stopping = self._spec.early_stopping
+        return bool(
+            stopping and stopping.restore_best and progress.stopper and progress.stopper.best_epoch
+        )
+
+
+def _done(progress: Progress) -> bool:
+    stopper = progress.stopper
+    return progress.diverged or bool(stopper and stopper.exhausted(len(progress.curve)))
+
+
+def _models(net: Net) -> int:
+    return len(next(iter(net.tensors.values())))
+
+
+def _copy(to: State, source: State, model: int) -> None:
+    for name, value in to.items():
+        value[model] = source[name][model]
+
+
+def _finite(net: Net) -> Tensor:
+    """Return whether all of each model's weights are finite, bool (K,)."""
+    weights = net.weights(_models(net))
+    return torch.stack([w.flatten(1).isfinite().all(1) for w in weights]).all(0)
+
+
+def _costs(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
+    """Return each row's cross-entropy, (m, b)."""
+    targets = batch.labels if batch.targets is None else batch.targets
+    costs = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(0, 1), reduction="none", label_smoothing=smoothing
+    )
+    return costs.view(batch.labels.shape)
