@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from learning.data.base import DataSet, DataSource
 
@@ -24,6 +23,8 @@ class Digits(DataSource):
 
     def load(self) -> DataSet:
         """Read the data set; pixels are k/16 for k in 0..16."""
+        from sklearn.datasets import load_digits  # takes a second: not for every command
+
         x, y = load_digits(return_X_y=True)
         return DataSet(
             x_train=(x.astype(np.float32) / LEVELS).reshape(-1, 1, 8, 8),

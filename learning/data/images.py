@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ Layout = Literal["auto", "nhw", "nhwc", "nchw"]
 GIB = 2**30
 CHANNELS = (1, 3, 4)
 CHUNK = 1024
+LARGEST_LABEL = 2**31 - 1
 
 
 def resolved(path: str) -> Path:
@@ -33,23 +33,22 @@ def resolved(path: str) -> Path:
         raise DataError(f"expected a path, got {path!a}: {error}") from error
 
 
-def guard(rows: int, shape: tuple[int, ...], max_gib: float, where: object) -> None:
+def guard(pixels: int, max_gib: float, where: object) -> None:
     """Refuse a data set that takes too much memory as float32, before any of it is allocated.
 
     Args:
-        rows: Number of inputs, all splits.
-        shape: Shape of one input.
+        pixels: Number of values of all inputs, channels counted.
         max_gib: The limit, in GiB.
         where: What is read, for the message.
 
     Raises:
         DataError: If it is larger.
     """
-    size = 4 * rows * math.prod(shape)
-    if size > max_gib * GIB:
+    size = 4 * pixels / GIB
+    if size > max_gib:
         raise DataError(
-            f"expected at most max_gib = {max_gib:g} GiB as float32, got {size / GIB:.3g} GiB "
-            f"({rows} x {shape}) in {where}: raise max_gib or use a smaller data set"
+            f"expected at most max_gib = {max_gib:g} GiB as float32, got {size:.3g} GiB in "
+            f"{where}: raise max_gib or take a smaller data set"
         )
 
 
@@ -98,7 +97,8 @@ def to_unit(x: NDArray[Any], where: object) -> Floats:
         DataError: On other dtypes, NaN, or floats outside [0, 1].
     """
     if x.dtype == np.uint8:
-        return np.ascontiguousarray(x, np.float32) / np.float32(255)
+        out = np.empty(x.shape, np.float32)
+        return np.divide(x, np.float32(255), out=out)
     if x.dtype.kind != "f":
         raise DataError(f"expected pixels uint8, or float in [0, 1], got {x.dtype} in {where}")
     if x.size:
@@ -120,15 +120,19 @@ def to_labels(y: NDArray[Any], rows: int, where: object) -> Ints:
         where: What is read, for the message.
 
     Raises:
-        DataError: On other dtypes or shapes, or a negative label.
+        DataError: On other dtypes or shapes, or a label outside 0..2^31-1.
     """
     if y.dtype.kind not in "iu":
         raise DataError(f"expected integer labels, got {y.dtype} in {where}")
     if y.shape not in ((rows,), (rows, 1)):
         raise DataError(f"expected {rows} labels, one for each image, got {y.shape} in {where}")
     flat = y.reshape(rows)
-    if rows and not (int(flat.min()) >= 0 and int(flat.max()) < 2**63):
-        raise DataError(f"expected labels of 0 or more, got {flat.min()} in {where}")
+    wrong = np.flatnonzero((flat < 0) | (flat > LARGEST_LABEL))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"expected labels in 0..{LARGEST_LABEL}, got {flat[row]} in row {row} of {where}"
+        )
     return flat.astype(np.int64)
 
 

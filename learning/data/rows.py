@@ -95,6 +95,8 @@ def _check(data: DataSet, name: str) -> None:
     """Check what every source promises; plug-in sources are no exception."""
     if not len(data.y_train):
         raise DataError(f"expected training rows, got none from {name!r}")
+    if data.classes < 2:
+        raise DataError(f"expected at least 2 classes, got {data.classes} from {name!r}")
     for split, x, y in (
         ("train", data.x_train, data.y_train),
         ("test", data.x_test, data.y_test),

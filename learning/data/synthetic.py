@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -74,7 +75,7 @@ class Synthetic(DataSource):
         """
         shape = (self.channels, self.height, self.width)
         rows = self.classes * (self.train_per_class + self.test_per_class)
-        guard(rows, shape, self.max_gib, "the synthetic data set")
+        guard(rows * math.prod(shape), self.max_gib, "the synthetic data set")
         patterns = self._patterns(shape)
         x_train, y_train = self._draw(patterns, self.train_per_class, "train")
         x_test, y_test = self._draw(patterns, self.test_per_class, "test")

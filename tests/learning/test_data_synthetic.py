@@ -65,7 +65,7 @@ def test_same_fields_same_data_other_seed_other_data():
 
 
 def test_limits():
-    with pytest.raises(DataError, match="expected at most max_gib = 0.001 GiB"):
+    with pytest.raises(DataError, match=r"expected at most max_gib = 0\.001 GiB"):
         Synthetic(height=256, width=256, max_gib=0.001).load()
     with pytest.raises(DataError, match="8 GiB as float32"):
         Synthetic(classes=1000, train_per_class=1_000_000).load()
