@@ -32,9 +32,10 @@ Files = dict[str, list[Path]]
 class Folder(DataSource):
     """Classes are the folders of train/, in the order of their names; test/ may be missing.
 
-    Only 8-bit still images are taken. They are turned as their EXIF orientation says; palettes,
-    CMYK and transparency become RGB as in `ImageFolder` (transparency is dropped). Files that are
-    no images by their suffix are left out, and so is everything whose name begins with a dot.
+    Still images are taken. They are turned as their EXIF orientation says; palettes, CMYK,
+    transparency and 16-bit colour become 8-bit RGB as in `ImageFolder` (transparency and low
+    bytes are dropped); animations and grey or float images of more than 8 bits are refused. Files
+    that are no images by their suffix are left out, and so is what begins with a dot.
     """
 
     kind: Literal["folder"] = "folder"
