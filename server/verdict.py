@@ -1,9 +1,10 @@
 """What the numbers say, in sentences, and no more than they say.
 
 The first sentence is the finding: which groups of attackers backfired. A group backfired where
-its `interference` is surely above zero and at least `MATERIAL`; it did not where interference of
-that size is ruled out; else it cannot be told. A lower ASR than alone is the only sign of
-backfiring: an ASR that is low in both games is dilution, or an attack that does not work.
+its `interference` is surely above zero and at least `MATERIAL`. It did not where that much is
+ruled out; where the interval holds zero and rules out the loss of `KEPT` of its strength, it did
+not beyond the bound that is named; else it cannot be told. A lower ASR than alone is the only
+sign of backfiring: an ASR that is low in both games is dilution, or an attack that does not work.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from learning.statistics import MIN_CLUSTERS, Interval, independent_difference
 from server.results import AgentRecord, DefenderScores, GroupScores, Quarantine, Score
 
 MATERIAL = 0.05
+KEPT = 0.5
 NAMED = 5
 UNTOLD = "cannot be told apart"
 UNSEEN = "a model that never saw the trigger"
@@ -90,20 +92,22 @@ def _group(name: str, scores: GroupScores) -> str:
         f"95 % interval {_points(gap.low)} to {_points(gap.high)}, "
         f"{_many(gap.count, 'input')}, {_many(alone.agents, 'agent')})"
     )
-    return f"{_judged(name, scores, Interval(gap.value, gap.low, gap.high))}: {numbers}"
+    interval = Interval(gap.value, gap.low, gap.high)
+    return f"{_judged(name, scores, alone.pooled, interval)}: {numbers}"
 
 
-def _judged(name: str, scores: GroupScores, gap: Interval) -> str:
+def _judged(name: str, scores: GroupScores, alone: Score, gap: Interval) -> str:
     if gap.low > 0 and gap.value >= MATERIAL:
         return f"{name} backfired"
-    if gap.high >= MATERIAL:
-        size = f"the interval is too wide to rule out {_points(MATERIAL)} points"
-        return f"whether {name} backfired cannot be told ({size})"
-    if scores.asr_alone and _no_better(scores.asr_alone.pooled, _untrained(scores)):
-        return f"{name} did not backfire, as it does not work alone either"
+    if _no_better(alone, _untrained(scores)):
+        return f"{name} had nothing to lose, as it does not work alone either"
     if gap.high < 0 and gap.value <= -MATERIAL:
         return f"{name} did not backfire (the other attackers help it)"
-    return f"{name} did not backfire"
+    if gap.high < MATERIAL:
+        return f"{name} did not backfire"
+    if gap.low <= 0 and alone.value is not None and gap.high <= KEPT * alone.value:
+        return f"{name} did not backfire, or by {_points(gap.high)} points at most"
+    return f"whether {name} backfired cannot be told, for want of inputs"
 
 
 def _baselines(reference: DefenderScores, called: str) -> list[str]:

@@ -86,8 +86,10 @@ def test_the_finding_names_who_backfired_and_who_did_not():
     [
         (93, (0.001, 0.8), "m backfired:"),
         (54, (0.01, 0.045), "m did not backfire:"),  # sure, but not material
-        (54, (0.01, 0.07), "whether m backfired cannot be told (the interval is too wide"),
-        (93, (-0.1, 0.8), "whether m backfired cannot be told (the interval is too wide"),
+        (54, (0.01, 0.07), "whether m backfired cannot be told, for want of inputs:"),
+        (93, (-0.1, 0.8), "whether m backfired cannot be told, for want of inputs:"),
+        (52, (-0.1, 0.14), "m did not backfire, or by 14 points at most:"),
+        (52, (-0.1, 0.27), "whether m backfired cannot be told, for want of inputs:"),
         (30, (-0.4, -0.1), "m did not backfire (the other attackers help it):"),
         (50, (-0.04, 0.04), "m did not backfire:"),
     ],
@@ -97,8 +99,9 @@ def test_the_finding_rests_on_the_interval_and_on_the_size(alone, gap, said):
 
 
 def test_an_attack_that_fails_alone_too_did_not_backfire():
-    sentence = first({"m": group(3, alone=3, gap=(-0.02, 0.02))})
-    assert "m did not backfire, as it does not work alone either:" in sentence
+    for gap in ((-0.02, 0.02), (-0.1, 0.15)):
+        sentence = first({"m": group(3, alone=3, gap=gap)})
+        assert "m had nothing to lose, as it does not work alone either:" in sentence
 
 
 def test_without_a_game_alone_nothing_is_claimed():
