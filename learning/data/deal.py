@@ -123,7 +123,7 @@ def deal(
             f"expected enough rows for the agents: {error} (of {rows} training rows the defender "
             f"holds {held})"
         ) from error
-    _check_parts(parts, len(agents), len(rest), type(partition).__name__)
+    _check_parts(parts, len(agents), len(rest), partition)
     shares = {agent: rest[part] for agent, part in zip(agents, parts, strict=True)}
     return Deal(data, defender, shares, run_time_share)
 
@@ -188,16 +188,18 @@ def poison_count(rate: float, rows: float, *, rounding: Rounding | str = "neares
     return math.floor(exact) if rounding == "floor" else math.ceil(exact)
 
 
-def _check_parts(parts: list[Ints], agents: int, rows: int, name: str) -> None:
-    dealt = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+def _check_parts(parts: list[Ints], agents: int, rows: int, partition: Partition) -> None:
+    """Check what every partition promises; plug-ins are no exception."""
+    together = [np.concatenate(parts)] if parts and partition.disjoint else parts
     sound = (
         len(parts) == agents
         and min(map(len, parts), default=0) >= 2
-        and len(np.unique(dealt)) == len(dealt)
-        and dealt.min() >= 0
-        and dealt.max() < rows
+        and all(len(np.unique(part)) == len(part) for part in together)
+        and min(int(part.min()) for part in parts) >= 0
+        and max(int(part.max()) for part in parts) < rows
     )
     if not sound:
         raise TypeError(
-            f"{name} must deal {agents} disjoint shares of at least 2 of {rows} rows each"
+            f"{type(partition).__name__} must deal {agents}{' disjoint' * partition.disjoint} "
+            f"shares of at least 2 of {rows} rows each"
         )

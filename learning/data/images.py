@@ -98,7 +98,8 @@ def to_unit(x: NDArray[Any], where: object) -> Floats:
     """
     if x.dtype == np.uint8:
         out = np.empty(x.shape, np.float32)
-        return np.divide(x, np.float32(255), out=out)
+        np.divide(x, np.float32(255), out=out)
+        return out
     if x.dtype.kind != "f":
         raise DataError(f"expected pixels uint8, or float in [0, 1], got {x.dtype} in {where}")
     if x.size:

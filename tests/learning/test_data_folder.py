@@ -120,6 +120,15 @@ def test_layout_errors_name_the_place(root):
     refused(root, "expected a class of train/, got .*test.wasp")
 
 
+def test_deep_colour_keeps_its_high_bytes(root):
+    pixels = RNG.integers(0, 2**16, (6, 5, 3)).astype(">u2")
+    body = b"".join(b"\0" + row.tobytes() for row in pixels)
+    (root / "test" / "ant" / "deep.png").write_bytes(png(5, 6, body, depth=16))
+    np.testing.assert_array_equal(
+        load(root).x_test[1], (pixels >> 8).transpose(2, 0, 1) / np.float32(255)
+    )
+
+
 def chunk(name, body):
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 

@@ -27,6 +27,7 @@ from learning.data.partition.base import Partition
 from learning.data.partition.by_class import ByClass
 from learning.data.partition.dirichlet import Dirichlet
 from learning.data.partition.iid import IID
+from learning.data.partition.sampled import Sampled
 from learning.data.rows import in_proportion
 from learning.data.synthetic import Synthetic
 from learning.pool import DEFENDER
@@ -274,6 +275,11 @@ def test_a_thousand_agents_on_digits():
         dealt(Digits(), agents=[str(k) for k in range(1000)])
     table = dealt(Digits(), agents=[str(k) for k in range(400)], defender_share=0.1)
     assert {rows for _, rows in table.registered.values()} == {2}
+    agents = [str(k) for k in range(1000)]
+    table = dealt(Digits(), agents=agents, partition=Sampled(rows=10))
+    assert table.registered["999"] == (len(table.defender) + 999 * 8, 8)
+    held = np.unique(np.concatenate(list(table.shares.values())))
+    assert not np.isin(held, table.defender).any()
 
 
 # S0 Table 5 (V_d, p, N) and the counts that it prints for 60,000 rows

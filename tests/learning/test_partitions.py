@@ -9,6 +9,7 @@ from learning.data.partition.base import Partition
 from learning.data.partition.by_class import ByClass
 from learning.data.partition.dirichlet import Dirichlet
 from learning.data.partition.iid import IID
+from learning.data.partition.sampled import Sampled
 from learning.method import discover
 from learning.seeds import numpy_generator
 
@@ -20,6 +21,7 @@ PARTITIONS = [
     Dirichlet(alpha=0.05, min_rows=2),
     Dirichlet(alpha=0.001, min_rows=5),
     Dirichlet(alpha=100.0, min_rows=2),
+    Sampled(rows=9),
 ]
 LABELS = st.lists(st.integers(0, 4), min_size=30, max_size=200).map(
     lambda values: np.array(values, np.int64)
@@ -41,7 +43,7 @@ def test_shares_are_disjoint_ascending_and_replayable(partition, y, agents, seed
     assert all(s.dtype == np.int64 and len(s) >= 2 for s in shares)
     assert all((np.diff(s) > 0).all() for s in shares)
     dealt = np.concatenate(shares)
-    assert len(set(dealt.tolist())) == len(dealt)
+    assert len(set(dealt.tolist())) == len(dealt) or not partition.disjoint
     assert set(dealt.tolist()) <= set(range(len(y)))
 
 
@@ -126,6 +128,21 @@ def test_too_few_rows_say_how_many_are_needed(partition, needed):
     assert len(partition.split(y, 10, rng())) == 10
     with pytest.raises(ValueError, match=f"10 agents need at least {needed} rows .*, got 19"):
         partition.split(y[:19], 10, rng())
+
+
+def test_sampled_shares_are_independent_uniform_samples():
+    y = np.zeros(40, np.int64)
+    shares = Sampled(rows=10).split(y, 2000, rng())
+    held = np.stack([np.isin(np.arange(40), share) for share in shares])
+    assert (held.sum(axis=1) == 10).all()
+    # each row is in a share with chance 1/4; two shares have 2.5 rows in common on average
+    assert abs(held.mean(axis=0) - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 2000)
+    common = (held[::2] & held[1::2]).sum(axis=1)
+    variance = 10 * 0.25 * 0.75 * 30 / 39  # hypergeometric
+    assert common.mean() == pytest.approx(2.5, abs=5 * np.sqrt(variance / 1000))
+    assert common.var() == pytest.approx(variance, rel=0.3)
+    with pytest.raises(ValueError, match="needs at least 41 rows"):
+        Sampled(rows=41).split(y, 2, rng())
 
 
 def test_every_partition_of_the_folder_is_tested():

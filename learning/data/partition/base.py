@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,7 +12,13 @@ from learning.pool import Ints
 
 
 class Partition(Method):
-    """Splits rows among agents."""
+    """Splits rows among agents.
+
+    Attributes:
+        disjoint: Whether a row goes to one agent at most.
+    """
+
+    disjoint: ClassVar[bool] = True
 
     @abstractmethod
     def split(self, y: Ints, agents: int, generator: np.random.Generator) -> list[Ints]:
@@ -23,7 +30,8 @@ class Partition(Method):
             generator: Source of all draws.
 
         Returns:
-            `agents` arrays of positions into `y`, disjoint, each of at least 2 rows.
+            `agents` arrays of positions into `y`, each of at least 2 different rows; disjoint
+            unless the class says otherwise.
 
         Raises:
             ValueError: If the rows do not suffice; says how many are needed.
@@ -43,8 +51,9 @@ def need_rows(rows: int, agents: int, each: int = 2) -> None:
     """
     if rows < agents * each:
         raise ValueError(
-            f"{agents} agents need at least {agents * each} rows ({each} each), got {rows}: take "
-            "fewer agents, a smaller defender_share or more training rows"
+            f"{agents} agent{'s' * (agents > 1)} need{'s' * (agents == 1)} at least "
+            f"{agents * each} rows ({each} each), got {rows}: take fewer agents, a smaller "
+            "defender_share or more training rows"
         )
 
 
