@@ -45,6 +45,7 @@ def problems(scenario: Scenario) -> list[Problem]:
         *_names(scenario),
         *_labels(scenario),
         *_defences(scenario),
+        *_training(scenario),
     ]
 
 
@@ -111,6 +112,17 @@ def _defences(scenario: Scenario) -> Iterator[Problem]:
                 yield Problem(path, f"expected only hooks after an indexing defence, got {kind}")
             if family == "indexing":
                 index = position
+
+
+def _training(scenario: Scenario) -> Iterator[Problem]:
+    stopping = scenario.training.early_stopping
+    if stopping is None or scenario.training.validation_share > 0:
+        return
+    if stopping.monitor != "train_loss":
+        yield Problem(
+            ("training", "early_stopping", "monitor"),
+            f"expected train_loss, or a validation_share above 0, got {stopping.monitor}",
+        )
 
 
 def _family(defence: object) -> str:

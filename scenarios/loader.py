@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Final
@@ -11,55 +11,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scenarios import overrides as override_rules
+from scenarios.errors import MAX_PROBLEMS, Problem, ScenarioError
 from scenarios.fields import fields_of, kinds_of, wanted
 from scenarios.quoting import listing, nearest, printable, shown
 from scenarios.schema import Scenario
 from scenarios.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
 
-MAX_PROBLEMS: Final = 20
 OVERRIDE: Final = "--set"
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One mistake in a scenario.
-
-    Attributes:
-        file: The scenario file, or ``--set``.
-        line: From 1; None for a whole file or ``--set``.
-        column: From 1.
-        field: Such as ``agents[1].behaviour.poison_rate``; "" for the whole scenario.
-        message: ``expected ..., got ...``.
-    """
-
-    file: str
-    line: int | None
-    column: int | None
-    field: str
-    message: str
-
-    def __str__(self) -> str:
-        place = printable(self.file, 300)
-        if self.line is not None:
-            place += f":{self.line}:{self.column}"
-        return f"{place} {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
-
-
-class ScenarioError(Exception):
-    """A scenario cannot be used.
-
-    Attributes:
-        problems: What is wrong, in the order of the file; at most `MAX_PROBLEMS`.
-        lines: The same, one printable line each.
-    """
-
-    def __init__(self, problems: Iterable[Problem], more: int = 0) -> None:
-        self.problems = tuple(problems)
-        lines = [str(problem) for problem in self.problems]
-        if more:
-            lines.append(f"{printable(self.problems[0].file, 300)}: and {more} more problems")
-        self.lines = tuple(lines)
-        super().__init__("\n".join(lines))
+__all__ = ["Problem", "ScenarioError", "load", "parse"]
 
 
 def load(path: FilePath | str, overrides: Sequence[str] = ()) -> Scenario:
@@ -206,8 +166,7 @@ def _explain(item: ErrorDetails, data: Plain, places: _Places) -> Iterator[Probl
     match item["type"]:
         case "cross_check":
             for found in context["problems"]:
-                where, _ = _resolve(found.path, data)
-                yield places.problem(where, found.message)
+                yield places.problem(found.path, found.message)
         case "extra_forbidden":
             names = fields_of(Scenario, data, path[:-1])
             hint = nearest(path[-1], names) or f" (known: {listing(names, 20)})"

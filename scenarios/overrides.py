@@ -26,7 +26,7 @@ class OverrideError(Exception):
 
 
 def apply(document: Document, override: str) -> Path:
-    """Set one value in a document; return its path.
+    """Set one value in a document; return the path of what came into it.
 
     Steps of the path are separated by dots; an item of a list is named by its position
     (``agents[1]`` or ``agents.1``) or by its own `name` (``agents.mallory``). A name with a dot
@@ -47,13 +47,13 @@ def apply(document: Document, override: str) -> Path:
         new = read(value) if value.strip() else Document(None, {}, {})
     except YamlError as error:
         raise OverrideError(printable(text, 80), error.message) from None
-    path = _descend(document.data, steps, text)
+    path, made = _descend(document.data, steps, text)
     for marks, added in ((document.keys, new.keys), (document.values, new.values)):
-        for old in [old for old in marks if old[: len(path)] == path and len(old) > len(path)]:
+        for old in [old for old in marks if old[: len(path)] == path]:
             del marks[old]
         marks.update({(*path, *inner): mark for inner, mark in added.items()})
     _container(document.data, path)[path[-1]] = new.data
-    return path
+    return made
 
 
 def _steps(text: str) -> Iterator[str | int]:
@@ -73,14 +73,20 @@ def _steps(text: str) -> Iterator[str | int]:
             position += 1
 
 
-def _descend(data: Plain, steps: list[str | int], text: str) -> Path:
-    """Resolve the steps against the data, making the mappings that are missing."""
+def _descend(data: Plain, steps: list[str | int], text: str) -> tuple[Path, Path]:
+    """Resolve the steps against the data, making the mappings that are missing.
+
+    Returns:
+        The path, and its beginning up to the first mapping that was made.
+    """
     path: list[str | int] = []
+    made: Path | None = None
     for number, step in enumerate(steps):
         last = number == len(steps) - 1
         if isinstance(data, dict) and isinstance(step, str):
             if not last and data.get(step) is None:
                 data[step] = {}
+                made = made or (*path, step)
             path.append(step)
             data = data.get(step)
         elif isinstance(data, list):
@@ -90,7 +96,7 @@ def _descend(data: Plain, steps: list[str | int], text: str) -> Path:
             at = printable(".".join(map(str, path)), 60) or "the top"
             kind = "a mapping" if isinstance(step, str) else "a list"
             raise OverrideError(printable(text, 80), f"expected {kind} at {at}, got {shown(data)}")
-    return tuple(path)
+    return tuple(path), made or tuple(path)
 
 
 def _position(items: list[Plain], step: str | int, text: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,20 +22,7 @@ from learning.models.base import Architecture
 from learning.training.spec import ComputeSpec, TrainingSpec
 from scenarios import checks
 from scenarios.digest import digest_of
-
-# Behaviours and defences stand above this folder; they are found by name, not imported.
-FAMILIES: Final[dict[str, str]] = {
-    "data": "learning.data",
-    "partition": "learning.data.partition",
-    "model": "learning.models",
-    "trigger": "learning.triggers",
-    "behaviour": "clients.behaviours",
-    "filtering": "strategies.filtering",
-    "augmentation": "strategies.augmentation",
-    "hook": "strategies.hooks",
-    "indexing": "strategies.indexing",
-    "attack": "learning.attacks",
-}
+from scenarios.families import FAMILIES
 
 if TYPE_CHECKING:
     AnyData = DataSource

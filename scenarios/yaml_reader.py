@@ -241,7 +241,7 @@ class _Builder:
         next(self._stream)  # stream start
         if not isinstance(next(self._stream), DocumentStartEvent):
             raise YamlError("expected a mapping, got an empty file", 1, 1)
-        data = self._value(next(self._stream), ())
+        data = self._value(())
         next(self._stream)  # document end
         after = next(self._stream)
         if isinstance(after, DocumentStartEvent):
@@ -268,9 +268,16 @@ class _Builder:
                 depth -= 1
             yield event
 
-    def _value(self, event: Event, path: Path) -> Plain:
-        self._out.values[path] = _mark(event)
+    def _value(self, path: Path, event: Event | None = None) -> Plain:
+        """Build the value at a path.
+
+        Args:
+            path: Where it belongs.
+            event: Its first event, where that has been taken from the stream already.
+        """
         try:
+            event = event or next(self._stream)
+            self._out.values[path] = _mark(event)
             return self._read(event, path)
         except YamlError as error:
             error.path = error.path or path
@@ -301,13 +308,13 @@ class _Builder:
                     f"expected each key once, got {key[:60]!r} again (first in line {first.line})",
                 )
             self._out.keys[(*path, key)] = mark
-            out[key] = self._value(next(self._stream), (*path, key))
+            out[key] = self._value((*path, key))
         return out
 
     def _sequence(self, path: Path) -> list[Plain]:
         out: list[Plain] = []
         while not isinstance(event := next(self._stream), SequenceEndEvent):
-            out.append(self._value(event, (*path, len(out))))
+            out.append(self._value((*path, len(out)), event))
         return out
 
 

@@ -1,0 +1,5 @@
+"""``python -m backfire``."""
+
+from backfire.cli import main
+
+main()

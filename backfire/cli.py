@@ -1,0 +1,293 @@
+"""The command line: ``backfire run | validate | list | schema | doctor | report``.
+
+Methods, torch and Flower are imported by the commands that need them, so that help is quick.
+Results go to the standard output, progress and errors to the standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from backfire import environment
+from backfire.errors import FAILED, INTERRUPTED, USAGE, as_json, told
+from scenarios.errors import ScenarioError
+from scenarios.quoting import printable
+
+if TYPE_CHECKING:
+    from scenarios.schema import Scenario
+
+app = typer.Typer(
+    name="backfire",
+    help="A game table for poisoned collaborative learning: many agents, one defender, a scored "
+    "result.",
+    epilog="Begin with:  backfire run quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+class Runtime(StrEnum):
+    """Where agents are played."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON to the standard output.")]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+_Plain = Annotated[bool, typer.Option("--plain", help="No colours and no moving bars.")]
+_Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change a field, such as agents.mallory.count=12 or training.epochs=5; repeatable.",
+    ),
+]
+_SCENARIO_HELP = "A scenario file, or a name that `backfire list` shows."
+_Out = Annotated[Path, typer.Option("--out", help="Folder that run folders are made in.")]
+_RUNS = Path("runs")
+
+
+def main() -> None:
+    """Run the command line; end the process with an exit code of `backfire.errors`."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        code = error.exit_code
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            message = printable(" ".join(error.format_message().split()), 500)
+            typer.echo(f"error: {message} (backfire --help shows how)", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _version(value: bool) -> None:
+    if value:
+        try:
+            typer.echo(f"backfire {metadata.version('backfire')}")
+        except metadata.PackageNotFoundError:
+            typer.echo("backfire (not installed; run from its source)")
+        raise typer.Exit
+
+
+@app.callback()
+def _prepare(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    environment.prepare()
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help=_SCENARIO_HELP)],
+    overrides: _Set = [],  # noqa: B006 - typer wants a list, and nobody changes it
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**63 - 1, help="Play with this seed.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")
+    ] = None,
+    runtime: Annotated[Runtime, typer.Option("--runtime", help="Where agents run.")] = (
+        Runtime.LOCAL
+    ),
+    out: _Out = _RUNS,
+    plain: _Plain = False,
+    json_output: _Json = False,
+    debug: _Debug = False,
+) -> None:
+    """Play a scenario; end with a table and an HTML report.
+
+    SCENARIO is a file, or a name that `backfire list` shows.
+
+    Exit code 0: played. 2: the scenario or the command is wrong. 3: the game could not be played.
+    130: stopped by Ctrl-C.
+    """
+    with told(debug=debug, json_output=json_output):
+        if seed is not None:
+            overrides = [*overrides, f"seed={seed}"]
+        if device is not None:
+            overrides = [*overrides, f"compute.device={json.dumps(device)}"]
+        chosen = _load(scenario, overrides)
+        from backfire.play import play
+        from backfire.progress import watched
+
+        with watched(_console(plain, error=True), plain=plain) as observe:
+            played = play(chosen, runtime=runtime.value, out=out, progress=observe)
+        if json_output:
+            paths = {"folder": str(played.folder), "report": str(played.report)}
+            _print_json({**paths, "result": json.loads(played.result.model_dump_json())})
+        else:
+            from backfire.tables import show
+
+            show(played.result, played.report, _console(plain))
+
+
+@app.command()
+def validate(
+    scenarios: Annotated[
+        list[str], typer.Argument(metavar="SCENARIO...", help=_SCENARIO_HELP, show_default=False)
+    ],
+    overrides: _Set = [],  # noqa: B006 - as above
+    json_output: _Json = False,
+    debug: _Debug = False,
+) -> None:
+    """Check scenarios; say each mistake in one line with its place and remedy.
+
+    SCENARIO is a file, or a name that `backfire list` shows.
+
+    Exit code 0: all are valid. 2: one is not.
+    """
+    with told(debug=debug, json_output=json_output):
+        checked = [_validated(scenario, overrides) for scenario in scenarios]
+        if json_output:
+            _print_json(checked[0] if len(checked) == 1 else checked)
+        else:
+            for item in checked:
+                lines = [_summary(item)] if item["valid"] else item["messages"]
+                for line in lines:
+                    typer.echo(line, err=not item["valid"])
+        if not all(item["valid"] for item in checked):
+            raise typer.Exit(USAGE)
+
+
+@app.command("list")
+def list_(
+    family: Annotated[
+        str | None, typer.Argument(help="Show one family only, such as trigger, or scenarios.")
+    ] = None,
+    plain: _Plain = False,
+    json_output: _Json = False,
+    debug: _Debug = False,
+) -> None:
+    """Show the scenarios of the library, and every method by family.
+
+    FAMILY shows one family only, such as trigger or scenarios.
+    """
+    with told(debug=debug, json_output=json_output):
+        from backfire.catalogue import catalogue, show
+
+        found = catalogue(family)
+        if json_output:
+            _print_json(found)
+        else:
+            show(found, _console(plain))
+
+
+@app.command()
+def schema(json_output: _Json = False, debug: _Debug = False) -> None:
+    """Print the JSON schema of scenario files, for editors.
+
+    It is JSON with or without --json.
+    """
+    with told(debug=debug, json_output=json_output):
+        from scenarios.json_schema import text
+
+        typer.echo(text(), nl=False)
+
+
+@app.command()
+def doctor(
+    out: _Out = _RUNS, plain: _Plain = False, json_output: _Json = False, debug: _Debug = False
+) -> None:
+    """Say what this machine has, what is missing, and what to do.
+
+    Exit code 0: nothing that is needed is missing. 3: something is.
+    """
+    with told(debug=debug, json_output=json_output):
+        from dataclasses import asdict
+
+        from backfire.doctor import examine, healthy
+
+        checks = examine(out)
+        if json_output:
+            _print_json({"healthy": healthy(checks), "checks": [asdict(check) for check in checks]})
+        else:
+            console = _console(plain)
+            styles = {"ok": "green", "note": "yellow", "missing": "bold red"}
+            for check in checks:
+                line = Text(f"{check.state:8}", style=styles[check.state])
+                line.append(f"{check.name}: {printable(check.found)}", style="default")
+                console.print(
+                    line.append(f" -> {check.remedy}" if check.remedy else ""), soft_wrap=True
+                )
+        if not healthy(checks):
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    json_output: _Json = False,
+    debug: _Debug = False,
+) -> None:
+    """Make the HTML report of a run folder again.
+
+    RUN is a run folder; every file of it is checked first.
+    """
+    with told(debug=debug, json_output=json_output):
+        from backfire.report.render import render
+
+        path = render(run)
+        if json_output:
+            _print_json({"folder": str(run), "report": str(path)})
+        else:
+            typer.echo(f"Report: {printable(str(path))}")
+
+
+def _load(scenario: str, overrides: list[str]) -> Scenario:
+    from scenarios.library import find
+
+    file = find(scenario)  # before the methods are imported, so that a wrong name is said at once
+    from scenarios.loader import load
+
+    return load(file, overrides)
+
+
+def _validated(scenario: str, overrides: list[str]) -> dict[str, Any]:
+    try:
+        loaded = _load(scenario, overrides)
+    except ScenarioError as error:
+        return {"scenario": scenario, "valid": False, **as_json(error)}
+    return {
+        "scenario": scenario,
+        "valid": True,
+        "name": loaded.name,
+        "agents": len(loaded.roster()),
+        "defenders": list(loaded.defenders),
+        "digest": loaded.digest(),
+        "resolved": loaded.resolved(),
+    }
+
+
+def _summary(item: dict[str, Any]) -> str:
+    count = f"{item['agents']} agents, {len(item['defenders'])} defenders"
+    return f"{printable(item['scenario'])}: valid ({count}, {item['digest'][:12]})"
+
+
+def _console(plain: bool, *, error: bool = False) -> Console:
+    if plain:
+        return Console(stderr=error, no_color=True, force_terminal=False, highlight=False)
+    return Console(stderr=error, highlight=False)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2))

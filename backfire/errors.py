@@ -1,0 +1,89 @@
+"""How Backfire ends: every exit code, and what is said for every error.
+
+    0    the command did what it was asked to
+    2    ScenarioError, UsageError, and the command line's own usage errors: change the input
+    3    PlayError, RunFolderError and everything unforeseen: the game could not be played
+    130  KeyboardInterrupt: stopped by Ctrl-C; the run folder is a valid unfinished one
+
+Nobody sees a traceback unless they ask for it with ``--debug``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Final
+
+import click
+import typer
+
+from scenarios.errors import ScenarioError
+from scenarios.quoting import printable
+
+OK: Final = 0
+USAGE: Final = 2
+FAILED: Final = 3
+INTERRUPTED: Final = 130
+
+# What these say is written for users; anything else is a defect and is called by its type.
+_TOLD: Final = ("PlayError", "RunFolderError", "DataError")
+
+
+class UsageError(Exception):
+    """A command was given something that it cannot work with; one line."""
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return USAGE if isinstance(error, ScenarioError | UsageError) else FAILED
+
+
+def lines(error: BaseException) -> tuple[str, ...]:
+    """Return what is said for an error: printable lines, one for each thing to mend."""
+    if isinstance(error, ScenarioError):
+        return error.lines
+    if isinstance(error, KeyboardInterrupt):
+        return ("stopped; the run folder is unfinished and will be started anew",)
+    text = printable(" ".join(str(error).split()), 2000)
+    if isinstance(error, UsageError) or type(error).__name__ in _TOLD:
+        return (f"error: {text}",)
+    name = type(error).__name__
+    return (f"error: {name}: {text} (--debug shows where)",)
+
+
+def as_json(error: BaseException) -> dict[str, Any]:
+    """Return the same as JSON values."""
+    problems = error.problems if isinstance(error, ScenarioError) else ()
+    return {
+        "error": type(error).__name__,
+        "exit_code": exit_code(error),
+        "messages": list(lines(error)),
+        "problems": [asdict(problem) for problem in problems],
+    }
+
+
+@contextmanager
+def told(*, debug: bool, json_output: bool) -> Iterator[None]:
+    """Turn whatever goes wrong inside into its lines and its exit code.
+
+    Args:
+        debug: Let the exception through, with its traceback.
+        json_output: Print the error as JSON to the standard output instead.
+    """
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.exceptions.Abort):
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        if json_output:
+            typer.echo(json.dumps(as_json(error), indent=2))
+        else:
+            for line in lines(error):
+                typer.echo(line, err=True)
+        raise typer.Exit(exit_code(error)) from None

@@ -1,0 +1,123 @@
+"""The result of a game on a terminal: each score beside its controls, then the finding.
+
+Names come from scenarios and are foreign text: they are escaped and never read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scenarios.quoting import printable
+from server.results import DefenderScores, Difference, GameResult, GroupScores, Score, Summary
+
+_QUARANTINES = 10
+_NONE = "-"
+
+
+def show(result: GameResult, report: Path | None, console: Console) -> None:
+    """Print a result.
+
+    Args:
+        result: What was scored.
+        report: Path of the HTML report, where there is one.
+        console: Where to print.
+    """
+    console.print(scores_table(result))
+    for line in (*_adversarial(result), *_filters(result), *_quarantined(result)):
+        console.print(Text(line))
+    console.print(Text("\n" + printable(result.verdict[0]), style="bold"))
+    if report is not None:
+        console.print(Text(f"Report: {printable(str(report))}"), soft_wrap=True)
+
+
+def scores_table(result: GameResult) -> Table:
+    """Return the table: a row for each defender and malicious group, all figures in percent."""
+    table = Table(title=Text(f"{printable(result.scenario)}, seed {result.seed}, in %"))
+    table.add_column("defender", overflow="fold")
+    table.add_column("clean\nacc.", justify="right")
+    table.add_column("without\nattackers", justify="right")
+    table.add_column("attackers", overflow="fold")
+    table.add_column("mean\nASR", justify="right")
+    table.add_column("un-\ntrained", justify="right")
+    table.add_column("alone", justify="right")
+    table.add_column("interference\n[95 %]", justify="right")
+    for name, scores in result.defenders.items():
+        for row, (group, own) in enumerate(scores.groups.items() or [("", None)]):
+            head = _head(name, scores) if row == 0 else ["", "", ""]
+            last = row == max(0, len(scores.groups) - 1)
+            cells = [*head, printable(group, 64), *_group(own)]
+            table.add_row(*map(Text, cells), end_section=last)
+    return table
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage with one decimal, ``-`` for None."""
+    return _NONE if value is None else f"{100 * value:.1f}"
+
+
+def _head(name: str, scores: DefenderScores) -> list[str]:
+    clean, free = scores.clean_accuracy, scores.clean_accuracy_attacker_free
+    return [printable(name, 64), percent(clean.value), _value(free)]
+
+
+def _group(scores: GroupScores | None) -> list[str]:
+    if scores is None:
+        return [_NONE] * 4
+    return [
+        _mean(scores.asr),
+        _mean(scores.asr_untrained),
+        _mean(scores.asr_alone),
+        _difference(scores.interference),
+    ]
+
+
+def _mean(summary: Summary | None) -> str:
+    return _NONE if summary is None else percent(summary.mean)
+
+
+def _value(score: Score | None) -> str:
+    return _NONE if score is None else percent(score.value)
+
+
+def _difference(gap: Difference | None) -> str:
+    if gap is None or gap.value is None:
+        return _NONE
+    return f"{100 * gap.value:+.1f} [{100 * gap.low:.1f}, {100 * gap.high:.1f}]"
+
+
+def _adversarial(result: GameResult) -> Iterator[str]:
+    titles = dict.fromkeys(
+        title for scores in result.defenders.values() for title in scores.adversarial_accuracy
+    )
+    for title in titles:
+        values = ", ".join(
+            f"{printable(name, 64)} {_value(scores.adversarial_accuracy.get(title))}"
+            for name, scores in result.defenders.items()
+        )
+        yield f"Adversarial accuracy under {printable(title)}: {values}"
+
+
+def _filters(result: GameResult) -> Iterator[str]:
+    for name, scores in result.defenders.items():
+        for one in scores.filters:
+            yield (
+                f"{printable(name, 64)}: {printable(one.kind)} removed {one.removed} rows, "
+                f"{one.true_positives} of the {one.poisoned} poisoned ones (precision "
+                f"{_value(one.precision)}, recall {_value(one.recall)})"
+            )
+
+
+def _quarantined(result: GameResult) -> Iterator[str]:
+    for one in result.quarantined[:_QUARANTINES]:
+        yield (
+            f"Quarantined: {printable(one.stage)} of {printable(one.agent, 64)}, "
+            f"{printable(one.code)}: {printable(one.message, 200)}"
+        )
+    more = len(result.quarantined) - _QUARANTINES
+    if more > 0:
+        yield f"Quarantined: {more} more; see the report"

@@ -1,0 +1,19 @@
+"""The families of methods, and the folders in which their methods are found by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Behaviours and defences stand above this folder; they are found by name, not imported.
+FAMILIES: Final[dict[str, str]] = {
+    "data": "learning.data",
+    "partition": "learning.data.partition",
+    "model": "learning.models",
+    "trigger": "learning.triggers",
+    "behaviour": "clients.behaviours",
+    "filtering": "strategies.filtering",
+    "augmentation": "strategies.augmentation",
+    "hook": "strategies.hooks",
+    "indexing": "strategies.indexing",
+    "attack": "learning.attacks",
+}

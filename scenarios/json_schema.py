@@ -1,0 +1,82 @@
+"""The published JSON schema of scenarios, for editors; made from the schema, never by hand.
+
+Next to the keywords of JSON Schema it says for each method where it comes from (``x-paper``) and
+to which family it belongs (``x-family``); fields say where their default comes from (``origin``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from learning.method import Method, discover
+from scenarios.families import FAMILIES
+from scenarios.schema import Scenario
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+Schema = dict[str, Any]
+
+
+class _Generator(GenerateJsonSchema):
+    """Allows a fraction such as ``8/255`` where a number is wanted, as our YAML reader does."""
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        number = super().float_schema(schema)
+        return {"anyOf": [number, {"type": "string", "pattern": "^[-+]?[0-9]+/[0-9]+$"}]}
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
+def schema() -> Schema:
+    """Return the JSON schema of a scenario file, with the methods that are installed here."""
+    out: Schema = {"$schema": DIALECT, **Scenario.model_json_schema(schema_generator=_Generator)}
+    out["title"] = "Backfire scenario"
+    for family, name, method in _methods(out):
+        definition = out["$defs"][name]
+        definition["x-family"] = family
+        if method.paper:
+            definition["x-paper"] = method.paper
+    _simplify(out, out["$defs"])
+    return out
+
+
+def text() -> str:
+    """Return the schema as it is published; the same text each time."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _methods(out: Schema) -> Iterator[tuple[str, str, type[Method]]]:
+    """Yield family, name of the definition and class of each method."""
+    for family, package in FAMILIES.items():
+        for kind, method in discover(Method, package).items():
+            for name, definition in out["$defs"].items():
+                constant = definition.get("properties", {}).get("kind", {}).get("const")
+                if constant == kind and name.rsplit("__", 1)[-1] == method.__name__:
+                    yield family, name, method
+
+
+def _simplify(node: object, definitions: Schema) -> None:
+    """Keep to keywords that every editor knows, in place."""
+    if isinstance(node, list):
+        for item in node:
+            _simplify(item, definitions)
+    if not isinstance(node, dict):
+        return
+    for item in node.values():
+        _simplify(item, definitions)
+    if node.pop("discriminator", None):
+        for choice in node.get("oneOf", ()):
+            _require_kind(definitions[choice["$ref"].rsplit("/", 1)[-1]])
+
+
+def _require_kind(definition: Schema) -> None:
+    """State that a member of a union must be named; alone it could go without its `kind`."""
+    required = definition.setdefault("required", [])
+    if "kind" not in required:
+        required.insert(0, "kind")

@@ -1,0 +1,77 @@
+"""The scenario library: the files that come with Backfire, by name, and what they are about.
+
+Nothing here imports a method, so that listing and finding are quick.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from scenarios.errors import Problem, ScenarioError
+from scenarios.quoting import listing, nearest, shown
+from scenarios.yaml_reader import YamlError, read, read_file
+
+FOLDER: Final = Path(__file__).parent
+SCHEMA_FILE: Final = FOLDER / "schema.json"
+_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A scenario of the library.
+
+    Attributes:
+        name: What to call it: its path in the library, without the ending.
+        file: Where it is.
+        description: What it shows; "" where it does not say.
+    """
+
+    name: str
+    file: Path
+    description: str
+
+
+def names() -> dict[str, Path]:
+    """Return the files of the library by name, in alphabetical order."""
+    files = sorted(FOLDER.rglob("*.yaml"))
+    return {file.relative_to(FOLDER).with_suffix("").as_posix(): file for file in files}
+
+
+def entries() -> list[Entry]:
+    """Return what is in the library."""
+    return [Entry(name, file, _description(file)) for name, file in names().items()]
+
+
+def find(scenario: str) -> Path:
+    """Return the file that a user means: a name of the library, or a path.
+
+    Raises:
+        ScenarioError: If it is neither.
+    """
+    library = names()
+    if scenario in library:
+        return library[scenario]
+    path = Path(scenario)
+    if path.suffix in _SUFFIXES or path.exists():
+        return path
+    hint = nearest(scenario, library) or f" (there are {listing(library, 40)})"
+    message = f"expected a scenario file or a name of the library, got {shown(scenario)}{hint}"
+    raise ScenarioError([Problem("scenario", None, None, "", message)])
+
+
+def published_schema() -> dict[str, Any]:
+    """Return the JSON schema that was published with this version."""
+    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return schema
+
+
+def _description(file: Path) -> str:
+    try:
+        data = read(read_file(file)).data
+    except YamlError as error:
+        return f"(cannot be read: {error.message})"
+    description = data.get("description") if isinstance(data, dict) else None
+    return " ".join(description.split()) if isinstance(description, str) else ""
