@@ -9,7 +9,7 @@ from torch import nn
 
 from learning.training.job import Trained
 from server.scoring.answers import Engine, answer_everybody, ask
-from server.scoring.predict import LogMeanSoftmax, as_one, predicted, scoring
+from server.scoring.predict import LogMeanSoftmax, _precision, as_one, predicted, scoring
 from server.scoring.rows import Rows
 from strategies.base import Guesser, Predictor
 
@@ -194,3 +194,16 @@ def test_nobody_asks():
     assert ask(Predictor((trained(Counting()),)), {}, Engine(CPU, 4)).classes == {}
     empty = {"a": np.zeros((0, *SHAPE), np.float32)}
     assert ask(Predictor((trained(Counting()),)), empty, Engine(CPU, 4)).classes["a"].size == 0
+
+
+@pytest.mark.parametrize("settings", [torch.backends.cuda.matmul, torch.backends.cudnn.conv])
+def test_tensorfloat_is_off_while_scoring_and_as_before_afterwards(settings):
+    before = settings.fp32_precision
+    try:
+        settings.fp32_precision = "tf32"
+        with pytest.raises(RuntimeError), _precision(settings):
+            assert settings.fp32_precision == "ieee"
+            raise RuntimeError
+        assert settings.fp32_precision == "tf32"
+    finally:
+        settings.fp32_precision = before
