@@ -41,20 +41,20 @@ class AgentIndexing(Indexing):
         "O(log N) of them. `shards`: an ensemble over shards of which one member is trained again.",
         json_schema_extra={"origin": "paper"},
     )
-    passes: int = Field(
-        1,
-        ge=1,
+    passes: float = Field(
+        0.1,
+        gt=0,
         le=100,
-        description="A node of the tree trains this many times training.epochs; read with "
-        "method: tree.",
+        description="A node of the tree trains this many times training.epochs (at least one "
+        "epoch); read with method: tree.",
         json_schema_extra={"origin": "ours"},
     )
     replay: float = Field(
-        1.0,
+        20.0,
         ge=0,
-        le=1000,
-        description="Rows seen before that a node of the tree trains on, for each new row; read "
-        "with method: tree.",
+        le=10_000,
+        description="Rows seen before that a node of the tree trains on, for each new row (as "
+        "many as there are); read with method: tree.",
         json_schema_extra={"origin": "ours"},
     )
     shards: int = Field(

@@ -6,8 +6,10 @@ that leaves out several agents has two children, each leaving out one half: a ch
 parent's model on the rows of the other half, with some of what the parent had seen mixed in
 against forgetting. A leaf leaves out one agent: it answers that agent.
 
-Every row of a level is new to one child only, so a level costs no more than one training (plus
-its replay), and there are log2 N levels. Only the paths to the agents asked for are trained.
+Every row is new to one node of a level, so a level costs at most passes x (1 + replay) trainings,
+and there are log2 N levels. Only the paths to the agents asked for are trained. At the same work,
+few epochs with much replay keep what was learned better than many epochs with little: see
+benchmarks/indexing_shortcuts.py.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def tree(
     defender: Defender,
     hooks: tuple[BatchHook, ...],
     agents: tuple[str, ...],
-    passes: int,
+    passes: float,
     replay: float,
 ) -> Steps[Index]:
     """Train the model of all, and a tree whose leaves answer `agents`.
@@ -85,14 +87,15 @@ def _job(
     defender: Defender,
     hooks: tuple[BatchHook, ...],
     node: _Node,
-    passes: int,
+    passes: float,
     replay: float,
 ) -> Training | None:
     """Return the training of a node; None where it has nothing new to train on."""
     rows = _rows(pool, defender, node, replay)
     if not len(rows):
         return None
-    epochs, purpose = passes * defender.epochs, f"agent_indexing/tree/{node.path}"
+    epochs = max(1, round(passes * defender.epochs))
+    purpose = f"agent_indexing/tree/{node.path}"
     return Training(rows, hooks, node.start, epochs, purpose)
 
 

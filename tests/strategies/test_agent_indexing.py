@@ -58,7 +58,9 @@ def test_tree_paths_never_see_the_agent_and_cost_log_n(play, build, count):
     agents = tuple(f"agent-{i}" for i in range(count))
     pool = build.pool({DEFENDER: 20, **dict.fromkeys(agents, 4)})
     defender = build.defender(agents=agents)
-    predictor = play(AgentIndexing(method="tree", replay=0.5).predictor(pool, defender, (), agents))
+    predictor = play(
+        AgentIndexing(method="tree", passes=1.0, replay=0.5).predictor(pool, defender, (), agents)
+    )
     assert set(predictor.by_agent) == set(agents)
     levels = int(np.ceil(np.log2(count))) if count > 1 else 0
     assert play.requests == levels + 2
@@ -67,7 +69,7 @@ def test_tree_paths_never_see_the_agent_and_cost_log_n(play, build, count):
 
 
 def test_tree_leaves_descend_from_models_without_their_agent(play, pool, defender):
-    predictor = play(AgentIndexing(method="tree").predictor(pool, defender, (), AGENTS))
+    method = AgentIndexing(method="tree", passes=0.2, replay=1.0)
     saw = {}
     play_again = type(play)()
     train = play_again.train
@@ -78,10 +80,10 @@ def test_tree_leaves_descend_from_models_without_their_agent(play, pool, defende
         return model
 
     play_again.train = record
-    predictor = play_again(AgentIndexing(method="tree").predictor(pool, defender, (), AGENTS))
+    predictor = play_again(method.predictor(pool, defender, (), AGENTS))
     for agent in AGENTS:
         assert saw[predictor.by_agent[agent][0]] == {DEFENDER, *AGENTS} - {agent}
-    assert all(job.epochs == 10 for job in play_again.jobs[1:])
+    assert all(job.epochs == 2 for job in play_again.jobs[1:])
 
 
 def test_tree_is_the_same_whoever_asks(play, pool, defender):

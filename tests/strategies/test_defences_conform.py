@@ -34,7 +34,7 @@ EXAMPLES = {
     "agent_augmentation": [{}, {"agents": 3, "poison_rate": 0.2}],
     "agent_indexing": [
         {},
-        {"method": "tree", "passes": 2},
+        {"method": "tree", "passes": 2.0},
         {"method": "shards", "shards": 2},
         {"index": "unknown"},
         {"index": "unknown", "similarity": "mmd", "method": "shards"},
