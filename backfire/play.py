@@ -16,7 +16,7 @@ from backfire.runtimes.local import run_local
 from backfire.runtimes.ray import run_ray
 from clients.agents import deal_scenario
 from clients.app import create_app as create_client
-from learning.training.device import pick_device
+from learning.training.engine import pick_device
 from scenarios.schema import Scenario
 from server.app import create_app as create_server
 from server.events import Event, Observer, ignore

@@ -9,10 +9,10 @@ from typing import cast
 
 import torch
 from flwr.serverapp import Grid
-from learning.training.engine import Engine, EpochEvent, Recipe
 
 from learning.data.deal import Deal
-from learning.models.base import Architecture
+from learning.method import kind_of
+from learning.training.engine import Engine, EpochEvent, Recipe
 from learning.training.job import Steps
 from scenarios.schema import Scenario
 from server.events import Event, Observer
@@ -77,7 +77,7 @@ def play_pooled(scenario: Scenario, dealt: Deal, grid: Grid, observe: Observer) 
     scores: dict[str, DefenderScores] = {}
     for done, (name, defences) in enumerate(scenario.defenders.items(), 1):
         own = {world: outcomes[(name, world)] for played, world in outcomes if played == name}
-        scores[name] = referee.score(tuple(str(d.kind) for d in defences), own)
+        scores[name] = referee.score(tuple(kind_of(type(d)) for d in defences), own)
         observe(Event("scoring", done, len(scenario.defenders), name))
     clock.lap("scoring")
 
@@ -118,7 +118,7 @@ def _admission(table: Table, seconds: float) -> Event:
 
 def _recipe(scenario: Scenario, dealt: Deal) -> Recipe:
     return Recipe(
-        architecture=cast(Architecture, scenario.model),
+        architecture=scenario.model,
         shape=dealt.data.shape,
         classes=dealt.data.classes,
         training=scenario.training,
@@ -161,7 +161,10 @@ def _asking(world: str, table: Table) -> tuple[str, ...]:
 
 def _epochs(observe: Observer) -> Callable[[EpochEvent], None]:
     def on_epoch(event: EpochEvent) -> None:
-        observe(Event("training", event.done, event.total, event.note))
+        share = event.epoch / event.epochs
+        note = f"{event.models} models together, epoch {event.epoch} of {event.epochs}"
+        done = int(100 * (event.done + share * event.models) / max(1, event.asked))
+        observe(Event("training", done, 100, note))
 
     return on_epoch
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
+from clients.behaviours.base import Behaviour
 from learning.data.deal import Deal
+from learning.method import kind_of
 from learning.pool import DEFENDER, Block, Bools, Floats, Ints, Pool
 from scenarios.schema import Place
 from server.admission import Check, Rows, Wanted, check_rows, collect
@@ -206,8 +209,8 @@ def _record(
     return AgentRecord(
         name=place.name,
         group=place.group.name,
-        behaviour=str(place.group.behaviour.kind),
-        malicious=bool(place.group.behaviour.malicious),
+        behaviour=kind_of(type(place.group.behaviour)),
+        malicious=cast(Behaviour, place.group.behaviour).malicious,
         rows=dealt.registered[place.name][1],
         poisoned_rows=int(np.sum(item.truth.poisoned)) if item else 0,
         target=item.run_time.target if item else None,

@@ -61,6 +61,7 @@ def test_no_unsafe_loading_and_no_global_randomness(path):
 
 
 def test_flowers_private_names_live_in_one_file():
+    private = "backfire/runtimes/flower_private.py"
     public = ("flwr.app", "flwr.serverapp", "flwr.clientapp", "flwr.simulation")
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -69,7 +70,7 @@ def test_flowers_private_names_live_in_one_file():
                 else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             )  # fmt: skip
             for module in modules:
-                if module.startswith("flwr.") and name(path) != "backfire/runtimes/flower_private.py":
+                if module.startswith("flwr.") and name(path) != private:
                     assert module in public, f"{name(path)} uses {module}"
 
 

@@ -1,0 +1,179 @@
+"""Whole games: shipped scenarios, equal seeds, quarantine, the seal, both runtimes."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message, RecordDict
+from safetensors.numpy import load_file
+
+from backfire.play import PlayError, play
+from backfire.runtimes.local import LocalGrid
+from learning.wire import RECORD, pack
+from scenarios.loader import load, parse
+from server.run_folder import RunFolder
+
+from small_games import LIBRARY, ROOT, small
+
+QUICKSTART = ROOT / "scenarios" / "quickstart.yaml"
+
+
+def model(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "model.safetensors")
+
+
+def same_model(a: Path, b: Path) -> bool:
+    return (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    scenario = small(QUICKSTART)
+    return scenario, play(scenario, out=out), out
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_every_shipped_scenario_plays_small(path, tmp_path):
+    played = play(small(path), out=tmp_path)
+    folder = RunFolder.open(played.folder)
+    result = folder.result()
+    assert result == played.result
+    assert all(agent.admitted for agent in result.roster)
+    assert list(result.defenders) == list(load(path).defenders)
+    assert played.report.stat().st_size > 10_000
+    for scores in result.defenders.values():
+        assert scores.clean_accuracy.count == result.rows["test"]
+        for agent in result.roster:
+            asr = scores.agents[agent.name].asr
+            if agent.malicious and asr is not None:
+                assert 0 <= asr.hits <= asr.count
+
+
+def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(quick):
+    scenario, played, out = quick
+    again = play(scenario, out=out)
+    assert again.folder != played.folder
+    assert same_model(played.folder, again.folder)
+    same = again.result.model_copy(update={"seconds": played.result.seconds})
+    assert same.model_dump_json() == played.result.model_dump_json()
+    other = play(scenario.model_copy(update={"seed": 1}), out=out)
+    assert not same_model(played.folder, other.folder)
+
+
+def test_the_run_folder_replays_itself(quick, tmp_path):
+    _, played, _ = quick
+    again = play(load(played.folder / "scenario.yaml"), out=tmp_path)
+    assert same_model(played.folder, again.folder)
+
+
+def test_defenders_do_not_depend_on_each_other(quick, tmp_path):
+    """A defender in company ends with the model that it ends with alone."""
+    scenario, played, _ = quick
+    together = model(played.folder)
+    for name, defences in scenario.defenders.items():
+        solo = scenario.model_copy(update={"defenders": {name: defences}})
+        alone = model(play(solo, out=tmp_path).folder)
+        for key, value in alone.items():
+            np.testing.assert_allclose(together[key], value, atol=1e-5, err_msg=key)
+
+
+class Faulty(LocalGrid):
+    """Replaces the contribution of one agent."""
+
+    def __init__(self, grid, agent, fault):
+        self.__dict__.update(grid.__dict__)
+        self.fault = fault
+        self.node = next(node for node, name in self._nodes.items() if name == agent)
+
+    def _answer(self, message):
+        reply = super()._answer(message)
+        if message.metadata.dst_node_id != self.node or not reply.has_content():
+            return reply
+        if message.metadata.message_type != "query.contribute":
+            return reply
+        arrays = {k: a.numpy().copy() for k, a in reply.content.array_records[RECORD].items()}
+        return Message(self.fault(arrays), reply_to=message)
+
+
+def nan(arrays):
+    arrays["x"].flat[3] = np.nan
+    return pack(arrays)
+
+
+def label(arrays):
+    arrays["y"][0] = 10
+    return pack(arrays)
+
+
+def short(arrays):
+    return pack({name: array[:-1] for name, array in arrays.items()})
+
+
+def nothing(arrays):
+    return RecordDict()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(nan, "non_finite"), (label, "label"), (short, "shape"), (nothing, "keys")],
+)
+def test_a_quarantined_agent_leaves_the_game_of_the_others(fault, code, quick, tmp_path):
+    """The result with a bad contribution is that of a game without it, bit for bit."""
+    scenario, _, _ = quick
+    name = scenario.roster()[2].name
+    bad = play(scenario, out=tmp_path, wrap=lambda grid: Faulty(grid, name, fault))
+    absent = play(
+        scenario, out=tmp_path, wrap=lambda grid: Faulty(grid, name, lambda arrays: RecordDict())
+    )
+    assert [(q.agent, q.code) for q in bad.result.quarantined] == [(name, code)]
+    assert same_model(bad.folder, absent.folder)
+    assert bad.result.defenders == absent.result.defenders
+    assert name not in bad.result.defenders["undefended"].agents
+    assert "quarantined" in " ".join(bad.result.verdict)
+    log = RunFolder.open(bad.folder).rounds()
+    assert log[0]["quarantined"][0]["agent"] == name
+
+
+def test_agents_that_cannot_play_are_quarantined_with_their_own_words(tmp_path):
+    resolved = small(QUICKSTART).resolved()
+    resolved["agents"][1]["behaviour"]["target"] = {"kind": "fixed", "label": 77}
+    played = play(parse(json.dumps(resolved), "bad"), out=tmp_path)
+    refused = played.result.quarantined
+    assert {q.code for q in refused} == {"error"}
+    assert all("77" in q.message for q in refused)
+
+
+def test_too_many_agents_for_the_data_is_one_line(tmp_path):
+    resolved = small(QUICKSTART).resolved()
+    resolved["agents"][0]["count"] = 5000
+    with pytest.raises(PlayError, match="rows") as caught:
+        play(parse(json.dumps(resolved), "many"), out=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_runtime_is_one_line(tmp_path):
+    with pytest.raises(PlayError, match="local"):
+        play(small(QUICKSTART), runtime="mars", out=tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
+def test_local_and_ray_give_the_same_model(quick, tmp_path):
+    scenario, played, _ = quick
+    on_ray = play(scenario, runtime="ray", out=tmp_path)
+    assert same_model(played.folder, on_ray.folder)
+    assert on_ray.result.defenders == played.result.defenders
+
+
+def test_games_leave_global_state_alone(tmp_path):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()
+    play(small(QUICKSTART, agents=1, epochs=1), out=tmp_path)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+    assert before[2] == torch.get_num_threads()

@@ -1,0 +1,34 @@
+"""Shrinks any scenario to a game of seconds, for tests."""
+
+import json
+from pathlib import Path
+
+from scenarios.loader import load, parse
+from scenarios.schema import Scenario
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = sorted((ROOT / "scenarios").rglob("*.yaml"))
+TINY_DATA = {
+    "kind": "synthetic",
+    "classes": 10,
+    "channels": 1,
+    "height": 8,
+    "width": 8,
+    "train_per_class": 24,
+    "test_per_class": 6,
+}
+
+
+def small(path: Path, agents: int = 2, epochs: int = 2, **changes) -> Scenario:
+    """Return the scenario of a file with tiny data, few agents and short training."""
+    resolved = load(path).resolved()
+    resolved |= {"data": TINY_DATA, "partition": {"kind": "iid"}}
+    resolved["poison_count"] = {"reference_agents": None, "rounding": "nearest"}
+    resolved["training"]["epochs"] = epochs
+    resolved["training"]["batch_size"] = 16
+    resolved["model"] = {"kind": "small_cnn"}
+    for group in resolved["agents"]:
+        group["count"] = min(group["count"], agents)
+    resolved["referee"]["adversarial_rows"] = 10
+    resolved |= changes
+    return parse(json.dumps(resolved), path.name)
