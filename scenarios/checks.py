@@ -73,8 +73,8 @@ def _names(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _labels(scenario: Scenario) -> Iterator[Problem]:
-    classes = getattr(scenario.data, "known_classes", None)
-    if not isinstance(classes, int):
+    classes = scenario.data.known_classes
+    if classes is None:
         return
     for position, group in enumerate(scenario.agents):
         for path, label in _label_values(group.behaviour, ("agents", position, "behaviour")):

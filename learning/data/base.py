@@ -83,6 +83,11 @@ class DataSource(Method):
         json_schema_extra={"origin": "ours"},
     )
 
+    @property
+    def known_classes(self) -> int | None:
+        """Number of classes, where it is known before anything is read."""
+        return None
+
     @abstractmethod
     def load(self) -> DataSet:
         """Read the data set as published: no merging, no sampling (`deal` does both).

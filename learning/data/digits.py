@@ -21,6 +21,11 @@ class Digits(DataSource):
     kind: Literal["digits"] = "digits"
     paper: ClassVar[str] = "Alpaydin & Kaynak 1998, UCI, doi 10.24432/C50P49"
 
+    @property
+    def known_classes(self) -> int:
+        """Ten digits."""
+        return 10
+
     def load(self) -> DataSet:
         """Read the data set; pixels are k/16 for k in 0..16."""
         from sklearn.datasets import load_digits  # takes a second: not for every command

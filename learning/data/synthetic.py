@@ -67,6 +67,11 @@ class Synthetic(DataSource):
         json_schema_extra={"origin": "ours"},
     )
 
+    @property
+    def known_classes(self) -> int:
+        """`classes`."""
+        return self.classes
+
     def load(self) -> DataSet:
         """Make the data set.
 

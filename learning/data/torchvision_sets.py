@@ -30,6 +30,7 @@ class _TorchvisionSet(DataSource):
     published: ClassVar[str]
     layout: ClassVar[Layout]
     names: ClassVar[tuple[str, ...] | None] = None
+    class_count: ClassVar[int] = 10
     flagged: ClassVar[bool] = True  # takes train=True or False rather than split="..."
 
     root: str = Field(
@@ -41,6 +42,11 @@ class _TorchvisionSet(DataSource):
     size: int | None = Field(
         None, ge=1, le=4096, description="Resize to squares of this many pixels (bilinear)."
     )
+
+    @property
+    def known_classes(self) -> int:
+        """As published."""
+        return self.class_count
 
     def load(self) -> DataSet:
         """Read the files.
@@ -133,6 +139,7 @@ class CIFAR100(_TorchvisionSet):
     kind: Literal["cifar100"] = "cifar100"
     paper: ClassVar[str] = "Krizhevsky 2009, technical report, University of Toronto"
     published: ClassVar[str] = "CIFAR100"
+    class_count: ClassVar[int] = 100
     layout: ClassVar[Layout] = "nhwc"
 
 

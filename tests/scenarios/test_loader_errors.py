@@ -117,7 +117,7 @@ LABEL = "expected a whole number from 0 to 1000000, got "
         ("epsilon: 0.15", "epsilom: 0.15", "s.yaml:17:38 agents[1].behaviour.trigger.epsilom: "
          "expected a field of agents[1].behaviour.trigger, got 'epsilom' "
          "(did you mean 'epsilon'?)"),
-        ("{kind: benign}", "{kind: benign, <<: x}", "s.yaml:10:30 agents[0].behaviour.<<: "
+        ("{kind: benign}", "{kind: benign, <<: x}", "s.yaml:10:31 agents[0].behaviour.<<: "
          "expected a field of agents[0].behaviour, got '<<' (known: kind)"),
         ("kind: sgd", "kind: sdg", "s.yaml:6:21 training.optimizer.kind: expected one of sgd, "
          "adam, got 'sdg' (did you mean 'sgd'?)"),
@@ -163,6 +163,12 @@ LABEL = "expected a whole number from 0 to 1000000, got "
         ("[{kind: agent_augmentation}]", "[{kind: agent_indexing}, {kind: spectral_signatures}]",
          "s.yaml:20:39 defenders.augmented[1]: expected only hooks after an indexing defence, "
          "got spectral_signatures"),
+        ("target: distinct", "target: 10", "s.yaml:16:15 agents[1].behaviour.target.label: "
+         "expected a label from 0 to 9, got 10"),
+        ("target: distinct", "target: {kind: distinct, labels: [3, 12]}",
+         "s.yaml:16:44 agents[1].behaviour.target.labels[1]: expected a label from 0 to 9, got 12"),
+        ("poison_rate: 0.2", "source: 10",
+         "s.yaml:15:15 agents[1].behaviour.source: expected a label from 0 to 9, got 10"),
         ("epochs: 30", "early_stopping: {}", "s.yaml:5:19 training.early_stopping.monitor: "
          "expected train_loss, or a validation_share above 0, got validation_loss"),
         ("count: 6", "count: 100000",
@@ -185,6 +191,19 @@ def test_a_dotted_path_imports_nothing():
     (line,) = lines(changed("kind: benign", "kind: os.system"))
     assert line.startswith("s.yaml:10:23 agents[0].behaviour.kind: expected one of backdoor, ")
     assert line.endswith(", got 'os.system'")
+
+
+def test_labels_are_checked_where_the_classes_are_known():
+    text = changed("target: distinct", "target: {kind: shared, label: 0, share: 0.5, others: [9]}")
+    parse(text, "s")
+    parse(text, "s", ["data={kind: npz, path: x.npz}", "agents.mallory.behaviour.source=99"])
+    (line,) = lines(text, "data={kind: synthetic, classes: 9}")
+    assert line == (
+        "s.yaml:16:61 agents[1].behaviour.target.others[0]: expected a label from 0 to 8, got 9"
+    )
+    with pytest.raises(ScenarioError):
+        parse(text, "s", ["data={kind: mnist, root: x}", "agents.mallory.behaviour.source=10"])
+    parse(text, "s", ["data={kind: cifar100, root: x}", "agents.mallory.behaviour.source=99"])
 
 
 def test_an_indexing_defence_may_be_followed_by_hooks():
