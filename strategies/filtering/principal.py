@@ -16,13 +16,14 @@ NO_VARIANCE = 1e-10
 
 def centre(features: NDArray[np.floating]) -> Doubles:
     """Return the rows minus their mean, float64 (n, d); exactly 0 where all rows are alike."""
-    rows: Doubles = np.asarray(features, np.float64)
-    if not len(rows):
+    rows: Doubles = np.array(features, np.float64)
+    if not rows.size:
         return rows
-    centred: Doubles = rows - rows.mean(axis=0)
-    if np.abs(centred).max(initial=0.0) <= ROUNDING * np.abs(rows).max(initial=0.0):
-        return np.zeros_like(rows)
-    return centred
+    largest = max(float(rows.max()), -float(rows.min()))
+    rows -= rows.mean(axis=0)
+    if max(float(rows.max()), -float(rows.min())) <= ROUNDING * largest:
+        rows[:] = 0
+    return rows
 
 
 def project(centred: Doubles, components: int) -> Doubles:
