@@ -31,14 +31,19 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; on success it takes the place of `path`.
+    """Yield a temporary file in the folder of `path`; on success it takes the place of `path`.
 
     Raises:
         OSError: If the disk refuses; `path` is then what it was before.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    mode = os.fstat(handle).st_mode
+    os.close(handle)
     try:
         yield temporary
+        # Some writers make a file that nobody else may read.
+        temporary.chmod(mode)
         _flush(temporary)
         temporary.replace(path)
     except BaseException:
@@ -50,7 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file."""
     with replacing(path) as temporary:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        handle = os.open(temporary, os.O_WRONLY)
         try:
             _write_all(handle, data)
         finally:

@@ -7,9 +7,19 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 RESULT_VERSION: Final = 1
+
+# A result may come from anybody: what is outside these ranges is no result. Shares leave room for
+# the rounding of intervals.
+_ROUNDING = 1e-9
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Hits = Annotated[float, Field(ge=0, le=2**53)]
+Share = Annotated[float, Field(ge=-_ROUNDING, le=1 + _ROUNDING)]
+Gap = Annotated[float, Field(ge=-1 - _ROUNDING, le=1 + _ROUNDING)]
+Label = Annotated[int, Field(ge=0, le=2**31)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 DEFINITIONS: dict[str, str] = {
     "clean_accuracy": "clean test inputs predicted as their true label; where models differ by "
@@ -54,11 +64,11 @@ class Score(_Record):
         high: Upper end; 1 where count is 0.
     """
 
-    value: float | None
-    hits: float
-    count: int
-    low: float
-    high: float
+    value: Share | None
+    hits: Hits
+    count: Count
+    low: Share
+    high: Share
 
 
 class Difference(_Record):
@@ -71,10 +81,10 @@ class Difference(_Record):
         high: Upper end.
     """
 
-    value: float | None
-    count: int
-    low: float
-    high: float
+    value: Gap | None
+    count: Count
+    low: Gap
+    high: Gap
 
 
 class Summary(_Record):
@@ -87,9 +97,9 @@ class Summary(_Record):
         pooled: All agents' inputs as one count.
     """
 
-    mean: float | None
-    std: float | None
-    agents: int
+    mean: Share | None
+    std: Share | None
+    agents: Count
     pooled: Score
 
 
@@ -138,13 +148,13 @@ class FilterScores(_Record):
     """
 
     kind: str
-    removed: int
-    poisoned: int
-    true_positives: int
+    removed: Count
+    poisoned: Count
+    true_positives: Count
     precision: Score
     recall: Score
-    auroc: float | None
-    by_agent: dict[str, tuple[int, int, int]]
+    auroc: Share | None
+    by_agent: dict[str, tuple[Count, Count, Count]]
     notes: tuple[str, ...] = ()
 
 
@@ -158,8 +168,15 @@ class CrossASR(_Record):
     """
 
     agents: tuple[str, ...]
-    targets: tuple[int, ...]
-    matrix: tuple[tuple[float | None, ...], ...]
+    targets: tuple[Label, ...]
+    matrix: tuple[tuple[Share | None, ...], ...]
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> CrossASR:
+        side = len(self.agents)
+        if {side} != {len(self.targets), len(self.matrix), *map(len, self.matrix)}:
+            raise ValueError("expected one target, one row and one column for each agent")
+        return self
 
 
 class Curve(_Record):
@@ -198,7 +215,7 @@ class DefenderScores(_Record):
     cross_asr: CrossASR | None
     filters: tuple[FilterScores, ...]
     curves: tuple[Curve, ...]
-    work: float
+    work: Amount
     guess_accuracy: Score | None = None
     notes: tuple[str, ...] = ()
 
@@ -238,10 +255,10 @@ class AgentRecord(_Record):
     group: str
     behaviour: str
     malicious: bool
-    rows: int
-    poisoned_rows: int
-    target: int | None
-    source: int | None
+    rows: Count
+    poisoned_rows: Count
+    target: Label | None
+    source: Label | None
     admitted: bool
 
 
@@ -269,13 +286,13 @@ class GameResult(_Record):
     scenario: str
     scenario_hash: str
     game: Literal["pooled"]
-    seed: int
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
     class_names: tuple[str, ...]
-    rows: dict[str, int]
+    rows: dict[str, Count]
     roster: tuple[AgentRecord, ...]
     quarantined: tuple[Quarantine, ...]
     defenders: dict[str, DefenderScores]
     verdict: Annotated[tuple[str, ...], Field(min_length=1)]
     definitions: dict[str, str]
-    trainings: int
-    seconds: dict[str, float]
+    trainings: Count
+    seconds: dict[str, Amount]

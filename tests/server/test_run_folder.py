@@ -128,6 +128,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert run.rounds() == [{"phase": "training", "loss": "NaN"}, {"phase": "scoring"}]
     assert run.gallery()[f"original/{NAMES[2]}"].shape == (2, 1, 8, 8)
     assert sorted(p.name for p in path.iterdir()) == sorted([*CHECKED, "checksums.json"])
+    assert len({file.stat().st_mode for file in path.iterdir()}) == 1
 
 
 def test_a_diverged_training_is_a_result_too(tmp_path: Path) -> None:

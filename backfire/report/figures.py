@@ -1,0 +1,226 @@
+"""Which charts a result gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from backfire.report.curve_chart import curve_chart
+from backfire.report.heatmap import heat_map
+from backfire.report.histogram import Spread, histograms
+from backfire.report.intervals import Mark, Row, dot_plot, lowest
+from backfire.report.removals import MAX_AGENTS as MAX_BARS
+from backfire.report.removals import counts, removal_chart
+from backfire.report.tables import EVERYBODY, largest
+from backfire.report.text import many, percent, plain
+from server.results import (
+    AgentRecord,
+    DefenderScores,
+    FilterScores,
+    GameResult,
+    GroupScores,
+    Score,
+)
+
+MAX_DOTS = 40
+MAX_PANELS = 16
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart and what stands around it.
+
+    Attributes:
+        title: Foreign text.
+        note: A line below the title, ready to be shown.
+        charts: The drawings.
+    """
+
+    title: str
+    note: str
+    charts: tuple[Markup, ...]
+
+
+def overview(result: GameResult, colours: dict[str, str]) -> list[Figure]:
+    """Return ASR beside its controls for each group, one row for each defender."""
+    first = next(iter(result.defenders.values()))
+    figures = []
+    for group in largest(first.groups):
+        rows = [
+            Row(name, _group_marks(d.groups[group], colours.get(group, "c0")))
+            for name, d in result.defenders.items()
+            if group in d.groups
+        ]
+        note = _group_note(first.groups[group])
+        figures.append(Figure(group, note, (dot_plot(rows, f"ASR of {plain(group)}"),)))
+    whole = [
+        Row(name, _group_marks(d.malicious, "everybody"))
+        for name, d in result.defenders.items()
+        if d.malicious is not None
+    ]
+    if len(figures) > 1 and whole and first.malicious is not None:
+        note = _group_note(first.malicious)
+        figures.append(Figure(EVERYBODY, note, (dot_plot(whole, "ASR of all attackers"),)))
+    return figures
+
+
+def _group_note(scores: GroupScores) -> str:
+    alone = scores.asr_alone.agents if scores.asr_alone is not None else 0
+    played = f"{alone} also played alone" if alone else "none played alone"
+    return f"{many(scores.asr.agents, 'attacker')}, {played}"
+
+
+def _group_marks(scores: GroupScores, colour: str) -> tuple[Mark, ...]:
+    marks = [Mark("ASR", scores.asr.pooled, "dot", colour)]
+    if scores.asr_alone is not None:
+        marks.append(Mark("ASR alone", scores.asr_alone.pooled, "diamond", colour, -9.0))
+    if scores.asr_untrained is not None:
+        marks.append(Mark("ASR untrained", scores.asr_untrained.pooled, "bar", "control", 9.0))
+    return tuple(marks)
+
+
+def accuracies(result: GameResult) -> list[Figure]:
+    """Return clean accuracy beside the attacker-free game, and adversarial accuracy."""
+    scores = result.defenders.values()
+    low = lowest(
+        [d.clean_accuracy for d in scores] + [d.clean_accuracy_attacker_free for d in scores]
+    )
+    rows = [Row(name, _clean_marks(d)) for name, d in result.defenders.items()]
+    note = "clean test inputs" + (f"; the axis begins at {percent(low)}" if low else "")
+    figures = [Figure("clean accuracy", note, (dot_plot(rows, "Clean accuracy", low=low),))]
+    for attack in dict.fromkeys(title for d in scores for title in d.adversarial_accuracy):
+        found = [
+            Row(name, (Mark("adversarial accuracy", d.adversarial_accuracy[attack], colour="c2"),))
+            for name, d in result.defenders.items()
+            if attack in d.adversarial_accuracy
+        ]
+        chart = dot_plot(found, f"Adversarial accuracy, {plain(attack)}")
+        figures.append(Figure("adversarial accuracy", plain(attack, 200), (chart,)))
+    return figures
+
+
+def _clean_marks(scores: DefenderScores) -> tuple[Mark, ...]:
+    marks = [Mark("clean accuracy", scores.clean_accuracy, "dot", "c1", -4.0)]
+    free = scores.clean_accuracy_attacker_free
+    if free is not None:
+        marks.append(Mark("without attackers", free, "ring", "control", 6.0))
+    return tuple(marks)
+
+
+def agent_figures(result: GameResult, colours: dict[str, str]) -> list[Figure]:
+    """Return ASR by agent, one panel for each defender: dots for few agents, else histograms."""
+    cheats = [agent for agent in result.roster if agent.malicious]
+    panels = list(result.defenders.items())[:MAX_PANELS] if cheats else []
+    figures = []
+    for name, scores in panels:
+        scored = [agent for agent in cheats if agent.name in scores.agents]
+        draw = _dots if len(scored) <= MAX_DOTS else _spreads
+        if scored:
+            chart = draw(scored, scores, colours, f"ASR by agent against {plain(name)}")
+            figures.append(Figure(name, _defences(scores), (chart,)))
+    return figures
+
+
+def _defences(scores: DefenderScores) -> str:
+    return plain(" + ".join(scores.defences) or "no defence", 200)
+
+
+def _dots(
+    agents: Sequence[AgentRecord], scores: DefenderScores, colours: dict[str, str], label: str
+) -> Markup:
+    rows = []
+    sizes = {group: sum(a.group == group for a in agents) for group in {a.group for a in agents}}
+    previous = None
+    for agent in agents:
+        if agent.group != previous and sizes[agent.group] > 1:
+            rows.append(Row(agent.group))
+        previous = agent.group
+        own = scores.agents[agent.name]
+        marks = [
+            _mark("ASR", own.asr, "dot", colours[agent.group], True),
+            _mark("ASR alone", own.asr_alone, "diamond", colours[agent.group], False),
+            _mark("ASR untrained", own.asr_untrained, "bar", "control", False),
+        ]
+        rows.append(Row(agent.name, tuple(mark for mark in marks if mark is not None)))
+    return dot_plot(rows, label, height=19.0)
+
+
+def _mark(name: str, score: Score | None, shape: str, colour: str, whisker: bool) -> Mark | None:
+    return None if score is None else Mark(name, score, shape, colour, whisker=whisker)
+
+
+def _spreads(
+    agents: Sequence[AgentRecord], scores: DefenderScores, colours: dict[str, str], label: str
+) -> Markup:
+    groups = largest(scores.groups)
+    spreads = []
+    for group in groups:
+        own = [scores.agents[agent.name] for agent in agents if agent.group == group]
+        spreads.append(
+            Spread(
+                group,
+                colours.get(group, "c0"),
+                _values([one.asr for one in own]),
+                _values([one.asr_untrained for one in own]),
+                _values([one.asr_alone for one in own]),
+            )
+        )
+    return histograms(spreads, label)
+
+
+def _values(scores: Sequence[Score | None]) -> list[float]:
+    return [score.value for score in scores if score is not None and score.value is not None]
+
+
+def cross_figures(result: GameResult) -> list[Figure]:
+    """Return the cross-ASR matrix of each defender that has one."""
+    return [
+        Figure(
+            name,
+            _defences(d),
+            (heat_map(d.cross_asr, result.class_names, f"Cross-ASR against {plain(name)}"),),
+        )
+        for name, d in list(result.defenders.items())[:MAX_PANELS]
+        if d.cross_asr is not None and d.cross_asr.agents
+    ]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A filter at work."""
+
+    defender: str
+    scores: FilterScores
+    what: str
+    chart: Markup
+
+
+def removal_figures(result: GameResult) -> list[Removal]:
+    """Return what each filter removed."""
+    roster = {agent.name: agent for agent in result.roster}
+    figures = []
+    for name, scores in result.defenders.items():
+        for one in scores.filters:
+            what, rows = counts(one, roster)
+            chart = removal_chart(rows[: MAX_BARS + 1], f"Rows removed by {plain(one.kind)}")
+            figures.append(Removal(name, one, what, chart))
+    return figures
+
+
+def curve_figures(result: GameResult) -> list[Figure]:
+    """Return the training curves of each defender."""
+    figures = []
+    for name, scores in list(result.defenders.items())[:MAX_PANELS]:
+        charts = (
+            curve_chart(scores.curves, word, f"{word} while {plain(name)} trains")
+            for word in ("loss", "accuracy")
+        )
+        drawn = tuple(chart for chart in charts if chart is not None)
+        if drawn:
+            models = ", ".join(plain(curve.name, 40) for curve in scores.curves[:3])
+            more = f" and {len(scores.curves) - 3} more" if len(scores.curves) > 3 else ""
+            note = f"{many(len(scores.curves), 'model')} shown: {models}{more}"
+            figures.append(Figure(name, note, drawn))
+    return figures

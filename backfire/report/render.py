@@ -1,0 +1,155 @@
+"""Renders the report of a finished run.
+
+The run folder is all that is read, and none of it is trusted: every file was checked before, every
+name is escaped by the template, and the page's own policy forbids scripts and anything from
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from backfire.report import figures, gallery, intervals, tables, text
+from backfire.report.heatmap import class_name, scale_bar
+from backfire.report.origins import MAX_ROWS, ORIGINS, parameters
+from server.atomic import write_bytes
+from server.results import Difference, GameResult
+from server.run_folder import REPORT, RunFolder
+from server.verdict import MATERIAL
+
+HERE = Path(__file__).parent
+SHOWN_SENTENCES = 12
+MAX_SENTENCES = 300
+MAX_QUARANTINED = 200
+MAX_DEFINITIONS = 100
+
+
+def render(folder: Path) -> Path:
+    """Write `report.html` into a finished run folder; the same folder gives the same bytes.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        RunFolderError: If the folder holds no finished run, or was damaged; one line.
+        OSError: If the report cannot be written.
+    """
+    run = RunFolder.open(folder)
+    page = _templates().get_template("template.html.j2").render(_context(run))
+    path = folder / REPORT
+    write_bytes(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "plain": text.plain,
+        "sentence": text.sentence,
+        "clauses": text.clauses,
+        "spread": text.spread,
+        "number": text.number,
+        "percent": text.percent,
+        "points": text.points,
+        "interval": text.interval,
+        "gap_interval": text.gap_interval,
+        "counted": text.counted,
+        "many": text.many,
+    }
+    templates.tests["difference"] = lambda value: isinstance(value, Difference)
+    return templates
+
+
+def _context(run: RunFolder) -> dict[str, Any]:
+    result = run.result()
+    return {
+        "result": result,
+        # Our own file, not foreign text.
+        "style": Markup((HERE / "style.css").read_text("utf-8")),  # noqa: S704
+        "malicious": sum(agent.malicious for agent in result.roster),
+        "told": result.verdict[1 : 1 + SHOWN_SENTENCES],
+        "told_more": result.verdict[1 + SHOWN_SENTENCES : MAX_SENTENCES],
+        "definitions": dict(list(result.definitions.items())[:MAX_DEFINITIONS]),
+        "quarantined": result.quarantined[:MAX_QUARANTINED],
+        "key": intervals.key,
+        "scale_bar": scale_bar,
+        "heads": tables.HEADS,
+        "dots": figures.MAX_DOTS,
+        "few": tables.FEW_AGENTS,
+        "material": text.number(100 * MATERIAL),
+        **_controls(result),
+        **_sections(result),
+        **_gallery(run, result),
+        "parameters": parameters(run.scenario()),
+        "max_parameters": MAX_ROWS,
+        "origins": ORIGINS,
+        "environment": _flat(run.environment()),
+        "replay": f"backfire run {shlex.quote(text.plain(run.path.resolve().name))}/scenario.yaml",
+    }
+
+
+def _controls(result: GameResult) -> dict[str, bool]:
+    """Return which control games were played, so that legends name no others."""
+    groups = [group for d in result.defenders.values() for group in d.groups.values()]
+    return {
+        "any_alone": any(group.asr_alone is not None for group in groups),
+        "any_untrained": any(group.asr_untrained is not None for group in groups),
+        "any_free": any(
+            d.clean_accuracy_attacker_free is not None for d in result.defenders.values()
+        ),
+    }
+
+
+def _sections(result: GameResult) -> dict[str, Any]:
+    colours = tables.palette(result)
+    return {
+        "players": tables.groups_of_agents(result, colours),
+        "defenders": tables.score_rows(result, colours),
+        "overview": figures.overview(result, colours),
+        "accuracies": figures.accuracies(result),
+        "agent_figures": figures.agent_figures(result, colours),
+        "agent_tables": [
+            tables.agent_table(name, scores, result)
+            for name, scores in list(result.defenders.items())[: figures.MAX_PANELS]
+        ],
+        "cross": figures.cross_figures(result),
+        "removals": figures.removal_figures(result),
+        "curves": figures.curve_figures(result),
+    }
+
+
+def _gallery(run: RunFolder, result: GameResult) -> dict[str, Any]:
+    records = {agent.name: agent for agent in result.roster}
+    shown = gallery.exhibits(run.gallery(), list(records))
+    targets = {
+        exhibit.agent: class_name(records[exhibit.agent].target, result.class_names)
+        for exhibit in shown
+    }
+    return {"exhibits": shown, "records": records, "exhibit_targets": targets}
+
+
+def _flat(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the surroundings as lines, nested ones as ``packages: torch``."""
+    lines: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [
+                (f"{text.plain(key)}: {text.plain(k)}", text.plain(v)) for k, v in value.items()
+            ]
+        elif isinstance(value, list):
+            command = shlex.join(str(item) for item in value)
+            lines.append((text.plain(key), text.plain(command, 400)))
+        elif value is not None:
+            lines.append((text.plain(key), text.plain(value, 200)))
+    return lines[:200]
