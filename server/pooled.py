@@ -161,10 +161,8 @@ def _asking(world: str, table: Table) -> tuple[str, ...]:
 
 def _epochs(observe: Observer) -> Callable[[EpochEvent], None]:
     def on_epoch(event: EpochEvent) -> None:
-        share = event.epoch / event.epochs
-        note = f"{event.models} models together, epoch {event.epoch} of {event.epochs}"
-        done = int(100 * (event.done + share * event.models) / max(1, event.asked))
-        observe(Event("training", done, 100, note))
+        note = f"{event.asked} models, loss {event.train_loss:.3f}"
+        observe(Event("training", int(100 * event.share), 100, note))
 
     return on_epoch
 

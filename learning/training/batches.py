@@ -61,6 +61,9 @@ class BatchMaker:
         batch_size: Rows of a full batch.
         augment: Changes of images.
         hooks: Applied to each training's own batch, in order.
+        stacked: Whether the models are trained as one. Batches are then padded to full width, so
+            that the arithmetic of a training does not depend on which others are beside it.
+        join_single: See `batch_sizes`.
     """
 
     store: RowStore
@@ -69,24 +72,26 @@ class BatchMaker:
     batch_size: int
     augment: AugmentImages
     hooks: tuple[BatchHook, ...]
+    stacked: bool
+    join_single: bool
 
-    def steps(self, members: Sequence[Member]) -> list[int]:
-        """Return how many batches each training has in an epoch."""
-        return [len(batch_sizes(len(m.rows), self.batch_size)) for m in members]
+    def _sizes(self, member: Member) -> list[int]:
+        return batch_sizes(len(member.rows), self.batch_size, join_single=self.join_single)
 
     def training(
         self, members: Sequence[Member], epoch: int, device: torch.device
     ) -> Iterator[Batch]:
         """Yield an epoch's batches; `members` in descending order of their number of rows."""
         orders = [visiting_order(self.seed, m.purpose, epoch, m.rows.ids) for m in members]
-        sizes = _table([batch_sizes(len(m.rows), self.batch_size) for m in members])
+        sizes = _table([self._sizes(m) for m in members])
+        full = self.batch_size if self.stacked else int(sizes.max())
         at = [m.rows.at[order] for m, order in zip(members, orders, strict=True)]
-        places = torch.from_numpy(_padded(at, sizes)).to(device)
-        changes = self._changes(members, orders, sizes, epoch)
+        places = torch.from_numpy(_padded(at, sizes, full)).to(device)
+        changes = self._changes(members, orders, sizes, full, epoch)
         draws = [torch_generator(self.seed, f"hooks/{m.purpose}", round=epoch) for m in members]
         for step in range(sizes.shape[1]):
             counts = sizes[sizes[:, step] > 0, step]
-            m, width = len(counts), int(counts.max())
+            m, width = len(counts), full if self.stacked else int(counts.max())
             x, y = self.store.batch(places[:m, step, :width])
             if changes is not None:
                 moved = changes[:m, step, :width].to(device)
@@ -95,9 +100,10 @@ class BatchMaker:
 
     def held_out(self, members: Sequence[Member], device: torch.device) -> Iterator[Batch]:
         """Yield the validation rows of all trainings, plainly; weights are 1 and 0."""
-        width = max(len(m.held) for m in members)
+        widest = max(len(m.held) for m in members)
+        width = -(-widest // self.batch_size) * self.batch_size  # full batches; see `stacked`
         sizes = np.array([[len(m.held)] for m in members], np.int64)
-        at = torch.from_numpy(_padded([m.held.at for m in members], sizes)[:, 0]).to(device)
+        at = torch.from_numpy(_padded([m.held.at for m in members], sizes, width)[:, 0]).to(device)
         real = torch.arange(width) < torch.from_numpy(sizes)
         for start in range(0, width, self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -105,7 +111,7 @@ class BatchMaker:
             yield Batch(x, y, None, real[:, part].to(device, x.dtype))
 
     def _changes(
-        self, members: Sequence[Member], orders: Sequence[Ints], sizes: Ints, epoch: int
+        self, members: Sequence[Member], orders: Sequence[Ints], sizes: Ints, width: int, epoch: int
     ) -> Tensor | None:
         if self.augment == AugmentImages():
             return None
@@ -113,7 +119,7 @@ class BatchMaker:
             draw_changes(self.augment, self.seed, m.purpose, epoch, m.rows.ids)[order]
             for m, order in zip(members, orders, strict=True)
         ]
-        return torch.from_numpy(_padded(drawn, sizes))
+        return torch.from_numpy(_padded(drawn, sizes, width))
 
     def _mixed(self, x: Tensor, y: Tensor, counts: Ints, draws: Sequence[torch.Generator]) -> Batch:
         weights = _row_weights(counts, x)
@@ -142,9 +148,9 @@ def _table(sizes: Sequence[Sequence[int]]) -> Ints:
     return table
 
 
-def _padded(values: Sequence[Ints], sizes: Ints) -> Ints:
-    """Cut each training's values (n, ...) into batches: (K, steps, widest batch, ...)."""
-    out = np.zeros((*sizes.shape, int(sizes.max()), *values[0].shape[1:]), np.int64)
+def _padded(values: Sequence[Ints], sizes: Ints, width: int) -> Ints:
+    """Cut each training's values (n, ...) into batches: (K, steps, width, ...)."""
+    out = np.zeros((*sizes.shape, width, *values[0].shape[1:]), np.int64)
     for k, own in enumerate(values):
         ends = np.cumsum(sizes[k])
         for step, end in enumerate(ends.tolist()):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +18,7 @@ from learning.seeds import torch_generator
 from learning.training.batches import BatchMaker, Member
 from learning.training.job import Trained, Training
 from learning.training.loop import Figures, Loop, Progress
-from learning.training.memory import bytes_of_one
+from learning.training.memory import Footprint, keep_freed_memory
 from learning.training.nets import Net, PlainNet, StackedNet, State
 from learning.training.order import validation_mask
 from learning.training.rows import RowStore
@@ -45,21 +48,21 @@ class Recipe:
 
 @dataclass(frozen=True)
 class EpochEvent:
-    """A finished epoch.
+    """A finished epoch of a group of models that train as one.
 
     Attributes:
-        models: Models that trained in it, as one group.
-        done: Models finished before this group, in this call of `Engine.train`.
-        asked: Models that this call trains in all.
-        epoch: Epochs finished, from 1.
-        epochs: Length of the training.
+        models: Models of the group that trained in it.
+        asked: Models that this call of `Engine.train` trains in all.
+        share: Share of the call's work that is done, in (0, 1].
+        epoch: The group's finished epochs, from 1.
+        epochs: Length of the group's training.
         train_loss: Mean over the group.
         train_accuracy: Mean over the group.
     """
 
     models: int
-    done: int
     asked: int
+    share: float
     epoch: int
     epochs: int
     train_loss: float
@@ -67,6 +70,11 @@ class EpochEvent:
 
 
 Key = tuple[object, ...]
+
+# Fixed, so that which models share a stack never depends on the machine. Eight small models fill a
+# core's cache; a GPU is filled by more.
+_CPU_STACK = 8
+_GPU_STACK = 256
 
 
 class Engine:
@@ -101,7 +109,8 @@ class Engine:
         self._dtype = dtype
         self._on_epoch = on_epoch or (lambda event: None)
         self._store = RowStore(recipe.shape, self.device, dtype)
-        self._initial: State = self._fresh_module().state_dict()
+        self._template = self._fresh_module()
+        self._initial: State = self._template.state_dict()
         self._done: dict[Key, Trained] = {}
         self._notes: dict[str, None] = {}
 
@@ -126,13 +135,26 @@ class Engine:
             self._check(request)
         keys = [self._key(request) for request in requests]
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._done}
-        done = 0
-        for group in self._groups(new):
-            with _threads(self.recipe.compute.threads), _exact_convolutions():
-                models = self._train_group([new[k] for k in group], done, len(new))
+        progress = _CallProgress(self._on_epoch, [self._length(r) for r in new.values()])
+        groups = self._groups(new)
+        plays = [self._prepare([new[k] for k in group], progress) for group in groups]
+        for group, models in zip(groups, self._play(plays), strict=True):
             self._done.update(zip(group, models, strict=True))
-            done += len(group)
+            self.trainings += len(group)
         return [self._done[k] for k in keys]
+
+    def _play(self, plays: Sequence[_Play]) -> list[list[Trained]]:
+        """Run groups, several at a time where each keeps one core busy."""
+        compute = self.recipe.compute
+        cores = compute.threads or torch.get_num_threads()
+        # Hooks go through torchvision's transforms, which draw from torch's global generator.
+        small = self.recipe.architecture.batchable and self.device.type == "cpu"
+        parallel = small and cores > 1 and len(plays) > 1 and not any(p.hooks for p in plays)
+        with _threads(1 if small else compute.threads), _exact_convolutions():
+            if not parallel:
+                return [self._run(play) for play in plays]
+            with ThreadPoolExecutor(min(cores, len(plays)), initializer=_one_thread) as workers:
+                return list(workers.map(self._run, plays))
 
     def _check(self, request: Training) -> None:
         pool = request.pool
@@ -162,41 +184,33 @@ class Engine:
         alike: dict[object, list[Key]] = {}
         for key, request in new.items():
             alike.setdefault((key[1], self._length(request)), []).append(key)
-        at_once = self._at_once(len(new))
+        at_once = self._at_once()
         return [
             keys[i : i + at_once] for keys in alike.values() for i in range(0, len(keys), at_once)
         ]
 
-    def _at_once(self, asked: int) -> int:
+    def _stacks(self) -> bool:
+        """Return whether models are trained as one, a single one included."""
+        return self.recipe.architecture.batchable and self.recipe.compute.together is not False
+
+    def _at_once(self) -> int:
         """Return how many models are trained as one."""
         architecture, compute = self.recipe.architecture, self.recipe.compute
-        if compute.together is False or asked < 2:
+        if not self._stacks():
+            if not architecture.batchable and compute.together is not False:
+                kind = getattr(architecture, "kind", type(architecture).__name__)
+                why = _reason(self._fresh_module())
+                self._notes[f"{kind} models are trained one by one: {why}"] = None
             return 1
-        if not architecture.batchable:
-            kind = getattr(architecture, "kind", type(architecture).__name__)
-            self._notes[
-                f"{kind} models are trained one by one: {_reason(self._fresh_module())}"
-            ] = None
-            return 1
-        one = bytes_of_one(
-            self._fresh_module(), self.recipe.shape, self.recipe.training, self._dtype
-        )
-        return max(1, int(compute.memory_gib * 2**30 / one))
+        footprint = Footprint.of(self._fresh_module(), self.recipe.shape, self.recipe.training)
+        most = _CPU_STACK if self.device.type == "cpu" else _GPU_STACK
+        return min(most, footprint.fit(compute.memory_gib, self.device))
 
-    def _train_group(self, requests: Sequence[Training], done: int, asked: int) -> list[Trained]:
-        started = time.perf_counter()
+    def _prepare(self, requests: Sequence[Training], progress: _CallProgress) -> _Play:
+        """Upload rows and make the models; draws from torch's global generator, so not threaded."""
+        recipe = self.recipe
         members = [self._member(request) for request in requests]
         order = sorted(range(len(members)), key=lambda k: -len(members[k].rows))
-        epochs = self._length(requests[0])
-
-        def tell(epoch: int, figures: list[Figures]) -> None:
-            loss, hits = (
-                sum(f[name] for f in figures) / len(figures)
-                for name in ("train_loss", "train_accuracy")
-            )
-            self._on_epoch(EpochEvent(len(figures), done, asked, epoch, epochs, loss, hits))
-
-        recipe = self.recipe
         maker = BatchMaker(
             self._store,
             recipe.seed,
@@ -204,16 +218,30 @@ class Engine:
             recipe.training.batch_size,
             recipe.training.augment,
             requests[0].hooks,
+            stacked=self._stacks(),
+            join_single=not recipe.architecture.batchable,
         )
         net = self._net([requests[k] for k in order])
-        loop = Loop(
-            net, maker, recipe.training, epochs, self.device, bfloat16=recipe.compute.bfloat16
+        return _Play(
+            net, maker, [members[k] for k in order], order, self._length(requests[0]), progress
         )
-        finished = loop.run([members[k] for k in order], tell)
-        self.trainings += len(requests)
-        seconds = (time.perf_counter() - started) / len(requests)
-        by_place = dict(zip(order, finished, strict=True))
-        return [self._trained(by_place[k], seconds) for k in range(len(requests))]
+
+    def _run(self, play: _Play) -> list[Trained]:
+        """Train one group; return its models in the order of the requests."""
+        started = time.perf_counter()
+        compute = self.recipe.compute
+        loop = Loop(
+            play.net,
+            play.maker,
+            self.recipe.training,
+            play.epochs,
+            self.device,
+            bfloat16=compute.bfloat16,
+        )
+        finished = loop.run(play.members, play.tell)
+        seconds = (time.perf_counter() - started) / len(play.members)
+        by_place = dict(zip(play.order, finished, strict=True))
+        return [self._trained(by_place[k], seconds) for k in range(len(finished))]
 
     def _member(self, request: Training) -> Member:
         rows = self._store.add(request.pool)
@@ -224,7 +252,8 @@ class Engine:
         compute = self.recipe.compute
         states = [self._start(request) for request in requests]
         module = self._fresh_module()
-        if len(states) > 1:
+        if self._stacks():
+            keep_freed_memory()
             return StackedNet(module, states, compiled=compute.compile)
         module.load_state_dict(states[0])
         return PlainNet(module, channels_last=compute.channels_last, compiled=compute.compile)
@@ -243,7 +272,7 @@ class Engine:
         return module.to(self.device, self._dtype)
 
     def _trained(self, progress: Progress, seconds: float) -> Trained:
-        module = self._fresh_module()
+        module = copy.deepcopy(self._template)
         module.load_state_dict(progress.state)
         epochs = len(progress.curve)
         if progress.diverged:
@@ -258,6 +287,52 @@ class Engine:
             epochs,
             seconds,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Play:
+    """A group that is ready to train; `members` and the net's models are in the same order."""
+
+    net: Net
+    maker: BatchMaker
+    members: list[Member]
+    order: list[int]
+    epochs: int
+    progress: _CallProgress
+
+    @property
+    def hooks(self) -> bool:
+        return bool(self.maker.hooks)
+
+    def tell(self, epoch: int, figures: list[Figures]) -> None:
+        self.progress.tell(len(self.members), epoch, self.epochs, figures)
+
+
+class _CallProgress:
+    """Adds up the epochs of all groups of one call."""
+
+    def __init__(self, on_epoch: Callable[[EpochEvent], None], lengths: Sequence[int]) -> None:
+        self._on_epoch = on_epoch
+        self._asked = len(lengths)
+        self._total = sum(lengths)
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def tell(self, models: int, epoch: int, epochs: int, figures: Sequence[Figures]) -> None:
+        loss, accuracy = (
+            sum(f[name] for f in figures) / len(figures)
+            for name in ("train_loss", "train_accuracy")
+        )
+        with self._lock:
+            self._done += models
+            share = min(1.0, self._done / self._total)
+            self._on_epoch(
+                EpochEvent(len(figures), self._asked, share, epoch, epochs, loss, accuracy)
+            )
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def pick_device(name: str) -> torch.device:

@@ -117,8 +117,16 @@ class StackedNet(Net):
         return [self.tensors[name][:models] for name in self._names]
 
     def forward(self, leaves: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return logits (m, b, classes)."""
-        return self._call(dict(zip(self._names, leaves, strict=True)), x)
+        """Return logits (m, b, classes).
+
+        A single model is computed beside a copy of itself: kernels for one model sum in another
+        order, and a model must not depend on whether others are trained beside it.
+        """
+        weights = dict(zip(self._names, leaves, strict=True))
+        if len(x) > 1:
+            return self._call(weights, x)
+        twice = {name: w.expand(2, *w.shape[1:]) for name, w in weights.items()}
+        return self._call(twice, x.expand(2, *x.shape[1:]))[:1]
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Tensor:

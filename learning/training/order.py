@@ -32,15 +32,18 @@ def visiting_order(seed: int, purpose: str, epoch: int, ids: Ints) -> Ints:
     return np.argsort(row_keys(seed, f"order/{purpose}", epoch, ids), kind="stable")
 
 
-def batch_sizes(rows: int, batch_size: int) -> list[int]:
-    """Return the sizes of an epoch's batches.
+def batch_sizes(rows: int, batch_size: int, *, join_single: bool) -> list[int]:
+    """Return the sizes of an epoch's batches; the last, incomplete batch is used.
 
-    The last, incomplete batch is used; a last batch of one row joins the one before it, because
-    BatchNorm has no variance of a single row.
+    Args:
+        rows: Rows to train on.
+        batch_size: Rows of a full batch.
+        join_single: A last batch of one row joins the one before it, because BatchNorm has no
+            variance of a single row.
     """
     full, rest = divmod(rows, batch_size)
     sizes = [batch_size] * full + ([rest] if rest else [])
-    if rest == 1 and full:
+    if join_single and rest == 1 and full:
         sizes = [*sizes[:-2], batch_size + 1]
     return sizes
 
