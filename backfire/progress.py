@@ -22,7 +22,8 @@ from scenarios.quoting import printable
 from server.events import Event, Observer
 
 STEPS = 10
-QUIET_SECONDS = 10.0
+MIN_SECONDS = 1.0
+MAX_SECONDS = 10.0
 
 
 @contextmanager
@@ -48,7 +49,9 @@ def watched(console: Console, *, plain: bool = False) -> Iterator[Observer]:
 
 
 class Lines:
-    """Prints a line when a phase begins, at each tenth of it, and at least every ten seconds.
+    """Prints a line when a phase begins and ends, and at each tenth of it.
+
+    In between at most one line a second, and at least one every ten seconds.
 
     Args:
         console: Where to print.
@@ -66,9 +69,10 @@ class Lines:
         tenth = STEPS * event.done // event.total if event.total > 0 else event.done
         now = self._clock()
         with self._lock:
-            before, shown_at = self._last.get(event.phase, (-1, 0.0))
-            if tenth == before and now - shown_at < QUIET_SECONDS:
-                return
+            if event.phase in self._last and event.done != event.total:
+                before, shown_at = self._last[event.phase]
+                if now - shown_at < (MAX_SECONDS if tenth == before else MIN_SECONDS):
+                    return
             self._last[event.phase] = (tenth, now)
             self._console.print(Text(_line(event)), soft_wrap=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -37,15 +38,18 @@ def show(result: GameResult, report: Path | None, console: Console) -> None:
 
 def scores_table(result: GameResult) -> Table:
     """Return the table: a row for each defender and malicious group, all figures in percent."""
-    table = Table(title=Text(f"{printable(result.scenario)}, seed {result.seed}, in %"))
+    title = Text(f"{printable(result.scenario)}, seed {result.seed}; all figures in %")
+    # Narrow enough for 80 columns and names of ten letters.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("defender", overflow="fold")
     table.add_column("clean\nacc.", justify="right")
-    table.add_column("without\nattackers", justify="right")
+    table.add_column("without\nattack", justify="right")
     table.add_column("attackers", overflow="fold")
     table.add_column("mean\nASR", justify="right")
     table.add_column("un-\ntrained", justify="right")
     table.add_column("alone", justify="right")
-    table.add_column("interference\n[95 %]", justify="right")
+    table.add_column("inter-\nference", justify="right")
+    table.add_column("95 %\ninterval", justify="right")
     for name, scores in result.defenders.items():
         for row, (group, own) in enumerate(scores.groups.items() or [("", None)]):
             head = _head(name, scores) if row == 0 else ["", "", ""]
@@ -67,12 +71,12 @@ def _head(name: str, scores: DefenderScores) -> list[str]:
 
 def _group(scores: GroupScores | None) -> list[str]:
     if scores is None:
-        return [_NONE] * 4
+        return [_NONE] * 5
     return [
         _mean(scores.asr),
         _mean(scores.asr_untrained),
         _mean(scores.asr_alone),
-        _difference(scores.interference),
+        *_difference(scores.interference),
     ]
 
 
@@ -84,10 +88,10 @@ def _value(score: Score | None) -> str:
     return _NONE if score is None else percent(score.value)
 
 
-def _difference(gap: Difference | None) -> str:
+def _difference(gap: Difference | None) -> tuple[str, str]:
     if gap is None or gap.value is None:
-        return _NONE
-    return f"{100 * gap.value:+.1f} [{100 * gap.low:.1f}, {100 * gap.high:.1f}]"
+        return _NONE, _NONE
+    return f"{100 * gap.value:+.1f}", f"[{100 * gap.low:.1f}, {100 * gap.high:.1f}]"
 
 
 def _adversarial(result: GameResult) -> Iterator[str]:
