@@ -1,7 +1,7 @@
 """The small CNN of S0 (Table 2: 15,722 parameters at 3x32x32 and 10 classes).
 
 The paper gives the count only. Three 3x3 convolutions C -> 16 -> 32 -> 32 with bias and without
-normalisation, global pooling, and linear layers 32 -> 32 -> classes have exactly this count
+normalisation, global average pooling, and linear layers 32 -> 32 -> classes have exactly this count
 (deduced); how the image shrinks between the convolutions leaves the count alone and is ours.
 """
 
@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from learning.models.base import Architecture
-from learning.models.parts import Classifier, check_size
+from learning.models.parts import Classifier
 
 
 class SmallCNN(Architecture):
@@ -29,24 +29,21 @@ class SmallCNN(Architecture):
         json_schema_extra={"origin": "ours"},
     )
     halvings: int = Field(
-        2,
+        3,
         ge=0,
         le=3,
-        description="After how many of the three convolutions, from the first, the image shrinks.",
+        description="After how many of the three convolutions, from the first, the image shrinks; "
+        "an image of a single row or column shrinks no further.",
         json_schema_extra={"origin": "ours"},
     )
 
     def build(self, shape: tuple[int, int, int], classes: int) -> Classifier:
-        """Return the untrained model.
-
-        Raises:
-            ValueError: If the image would shrink to nothing.
-        """
-        halvings = 0 if self.downsample == "none" else self.halvings
-        check_size("small_cnn", shape, 2**halvings)
-        body = nn.Sequential()
+        """Return the untrained model, for images of any size."""
+        body, smallest = nn.Sequential(), min(shape[1:])
         for stage, (inputs, outputs) in enumerate([(shape[0], 16), (16, 32), (32, 32)]):
-            body.extend(self._stage(inputs, outputs, stage < halvings))
+            shrink = self.downsample != "none" and stage < self.halvings and smallest >= 2
+            body.extend(self._stage(inputs, outputs, shrink))
+            smallest //= 2 if shrink else 1
         body.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 32), nn.ReLU()])
         return Classifier(body, nn.Linear(32, classes))
 
