@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,19 +148,31 @@ class RunFolder:
         except RunFolderError:
             return False
 
-    # Writing
+    # Writing; each of these raises RunFolderError where the disk refuses.
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path}: expected room for {what}, got: {error.strerror or error}"
+            ) from None
 
     def write_environment(self, device: str, argv: Sequence[str] = ()) -> None:
         """Write `environment.json`: versions, `device`, commit, the command `argv`, the time."""
-        write_bytes(self.path / ENVIRONMENT, json_bytes(environment(device, argv)))
+        with self._writing(ENVIRONMENT):
+            write_bytes(self.path / ENVIRONMENT, json_bytes(environment(device, argv)))
 
     def record(self, *records: Mapping[str, Any]) -> None:
         """Append records to `rounds.jsonl`, all or none of them."""
-        append_lines(self.path / ROUNDS, records)
+        with self._writing(ROUNDS):
+            append_lines(self.path / ROUNDS, records)
 
     def write_model(self, models: Mapping[str, Tensor]) -> None:
         """Write `model.safetensors`; names are ``<defender>/<state_dict key>``."""
-        write_tensors(self.path / MODEL, models)
+        with self._writing(MODEL):
+            write_tensors(self.path / MODEL, models)
 
     def write_gallery(self, images: Mapping[str, Tensor]) -> None:
         """Write `gallery.safetensors`.
@@ -169,7 +182,14 @@ class RunFolder:
                 ``triggered/<agent>`` (run-time inputs), ``poisoned_from/<agent>`` and
                 ``poisoned/<agent>`` (contributed rows).
         """
-        write_tensors(self.path / GALLERY, images)
+        with self._writing(GALLERY):
+            write_tensors(self.path / GALLERY, images)
+
+    def write_report(self, page: bytes) -> Path:
+        """Write `report.html`, which may be done again at any time; return its path."""
+        with self._writing(REPORT):
+            write_bytes(self.path / REPORT, page)
+        return self.path / REPORT
 
     def finish(self, result: GameResult) -> None:
         """Write `agents.parquet`, the checksums and, last, `result.json`; then free the folder.
@@ -179,16 +199,12 @@ class RunFolder:
                 refuses; the run is then unfinished.
         """
         self._check_scenario(result)
-        try:
+        with self._writing("the result"):
             write_table(self.path / AGENTS, agents_table(result))
             data = json_bytes(result)
             sums = {name: _sha256_of(self.path / name) for name in self._present()}
             write_bytes(self.path / CHECKSUMS, json_bytes({**sums, RESULT: _sha256(data)}))
             write_bytes(self.path / RESULT, data)
-        except OSError as error:
-            raise RunFolderError(
-                f"{self.path}: expected room for the result, got: {error.strerror or error}"
-            ) from None
         self.close()
 
     def _present(self) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.results import Difference, GroupScores, Score
-from server.verdict import MATERIAL
+from backfire.report.text import points
+from server.results import GroupScores, Score, Summary
+from server.verdict import KEPT, MATERIAL
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,35 @@ class Reading:
 
 def group_readings(scores: GroupScores) -> list[Reading]:
     """Return whether a group backfired, and whether its backdoor does anything at all."""
-    found = [backfiring(scores.interference)]
-    control = scores.asr_untrained
-    if control is not None and overlap(scores.asr.pooled, control.pooled):
+    found = [backfiring(scores)]
+    if _no_better(scores.asr.pooled, scores.asr_untrained):
         found.append(Reading("ASR as if untrained", "good"))
     return found
 
 
-def backfiring(gap: Difference | None) -> Reading:
-    """Return whether the other attackers made a backdoor fail."""
-    if gap is None or gap.value is None:
-        return Reading("backfiring unknown: not played alone", "open")
+def backfiring(scores: GroupScores) -> Reading:
+    """Return whether the other attackers made a group's backdoors fail."""
+    gap, alone = scores.interference, scores.asr_alone
+    if gap is None or gap.value is None or alone is None or alone.pooled.value is None:
+        return Reading("not played alone", "open")
     if gap.low > 0 and gap.value >= MATERIAL:
         return Reading("backfires", "good")
-    if gap.high >= MATERIAL:
-        return Reading("backfiring not ruled out", "open")
-    return Reading("does not backfire", "same")
+    if _no_better(alone.pooled, scores.asr_untrained):
+        return Reading("does not work alone either", "good")
+    if gap.high < 0 and gap.value <= -MATERIAL:
+        return Reading("helped by the others", "bad")
+    if gap.high < MATERIAL:
+        return Reading("does not backfire", "same")
+    if gap.low <= 0 and gap.high <= KEPT * alone.pooled.value:
+        return Reading(f"backfires by {points(gap.high)[1:]} points at most", "same")
+    return Reading("backfiring cannot be told", "open")
+
+
+def _no_better(asr: Score, control: Summary | None) -> bool:
+    """Return whether an attack does not surely beat its control."""
+    if control is None or control.pooled.value is None or asr.value is None:
+        return False
+    return asr.low <= control.pooled.high
 
 
 def accuracy_reading(attacked: Score, free: Score | None) -> Reading | None:

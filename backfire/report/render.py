@@ -17,9 +17,8 @@ from markupsafe import Markup
 from backfire.report import figures, gallery, intervals, tables, text
 from backfire.report.heatmap import class_name, scale_bar
 from backfire.report.origins import MAX_ROWS, ORIGINS, parameters
-from server.atomic import write_bytes
 from server.results import Difference, GameResult
-from server.run_folder import REPORT, RunFolder
+from server.run_folder import RunFolder
 from server.verdict import MATERIAL
 
 HERE = Path(__file__).parent
@@ -36,14 +35,12 @@ def render(folder: Path) -> Path:
         The path of the report.
 
     Raises:
-        RunFolderError: If the folder holds no finished run, or was damaged; one line.
-        OSError: If the report cannot be written.
+        RunFolderError: If the folder holds no finished run, was damaged, or cannot be written
+            to; one line.
     """
     run = RunFolder.open(folder)
     page = _templates().get_template("template.html.j2").render(_context(run))
-    path = folder / REPORT
-    write_bytes(path, page.encode("utf-8", "replace"))
-    return path
+    return run.write_report(page.encode("utf-8", "replace"))
 
 
 def _templates() -> Environment:

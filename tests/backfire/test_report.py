@@ -22,11 +22,14 @@ from backfire.report import render
 from backfire.report.gallery import exhibits
 from backfire.report.heatmap import colours
 from backfire.report.origins import parameters
+from backfire.report.readings import backfiring
 from backfire.report.removals import counts
 from backfire.report.svg import Scale, element
 from backfire.report.text import counted, fitted, gap_interval, interval, percent, points, sentence
 from server.results import GameResult, Quarantine, Score, Summary
 from server.run_folder import RunFolder, RunFolderError
+from server.scoring.scores import share_of
+from server.verdict import verdict
 
 
 def _load(name: str) -> ModuleType:
@@ -449,6 +452,42 @@ def test_scales_clamp_and_ticks_are_round() -> None:
     assert Scale(0, 1, 0.85, 1.0).ticks() == [0.85, 0.9, 0.95, 1.0]
     for low, high in ((0, 0), (0, math.inf), (-1e308, 1e308), (0, 5e-324), (0, math.nan)):
         assert len(Scale(0, 1, low, high).ticks()) < 20
+
+
+VERDICTS = {
+    "not played alone": "cannot be told: none",
+    "backfires": " backfired: ",
+    "does not work alone either": "nothing to lose",
+    "helped by the others": "the other attackers help it",
+    "does not backfire": "did not backfire: ",
+    "at most": "points at most: ",
+    "backfiring cannot be told": "cannot be told, for want",
+}
+
+
+def test_readings_and_verdict_agree() -> None:
+    draw = np.random.default_rng(0)
+    maker = fixture.Maker(fixture.scenario(0, 3, 0, False))
+    met = set()
+    for _ in range(400):
+        maker.inputs = int(draw.choice([5, 40, 400, 2000]))
+        rates = draw.choice([0.05, 0.1, 0.12, 0.5, 0.52, 0.9], 2)
+        agents, pairs = [], []
+        for k in range(3):
+            together, alone = maker.hits(rates[0]), maker.hits(rates[1])
+            scores, _ = maker.agent(maker.roster[k], "undefended", False)
+            agents.append(
+                scores.model_copy(update={"asr": share_of(together), "asr_alone": share_of(alone)})
+            )
+            pairs.append((alone, together))
+        group = maker.group(agents, pairs if draw.random() < 0.9 else [])
+        defender = maker.defender("undefended").model_copy(update={"groups": {"mallory": group}})
+        told = verdict({"undefended": defender}, maker.roster, ())[0]
+        reading = backfiring(group).words
+        key = "at most" if "at most" in reading else reading
+        assert VERDICTS[key] in told, (reading, told)
+        met.add(key)
+    assert met == set(VERDICTS)
 
 
 def test_elements_escape_their_attributes_and_texts() -> None:

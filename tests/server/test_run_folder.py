@@ -292,6 +292,15 @@ def test_a_full_disk_is_one_line_and_the_run_is_not_done(
             run.finish(make_result(scenario))
         monkeypatch.undo()
         assert "\n" not in str(caught.value)
+        for write in (
+            lambda: run.write_environment("cpu"),
+            lambda: run.record({"a": 1}),
+            lambda: run.write_report(b"page"),
+        ):
+            monkeypatch.setattr(os, step, full)
+            with pytest.raises(RunFolderError, match="No space left"):
+                write()
+            monkeypatch.undo()
         assert not run.finished()
         assert (run.path / "scenario.yaml").read_bytes() == before
         assert not list(run.path.glob(".*"))
