@@ -18,6 +18,7 @@ from scenarios.schema import Scenario
 from scenarios.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
 
 OVERRIDE: Final = "--set"
+_EXPLAINED: Final = 200
 
 __all__ = ["Problem", "ScenarioError", "load", "parse"]
 
@@ -110,10 +111,12 @@ def _dotted(path: Path) -> str:
 
 
 def _validated(data: Plain, places: _Places) -> Scenario:
+    more = 0
     try:
         scenario = Scenario.model_validate(data)
     except ValidationError as error:
         found = _problems(error, data, places)
+        more = max(0, error.error_count() - _EXPLAINED)
     else:
         found = [
             places.problem(path, f"expected {wanted(Scenario, data, path)}, got {places.got(path)}")
@@ -123,7 +126,7 @@ def _validated(data: Plain, places: _Places) -> Scenario:
             return scenario
     unique = list(dict.fromkeys(found))
     unique.sort(key=lambda problem: (problem.line or 0, problem.column or 0))
-    raise ScenarioError(unique[:MAX_PROBLEMS], max(0, len(unique) - MAX_PROBLEMS))
+    raise ScenarioError(unique[:MAX_PROBLEMS], more + max(0, len(unique) - MAX_PROBLEMS))
 
 
 def _converted(data: Plain, value: object, path: Path) -> Iterator[Path]:
@@ -154,7 +157,7 @@ def _member(value: object, key: str) -> object:
 def _problems(error: ValidationError, data: Plain, places: _Places) -> list[Problem]:
     return [
         problem
-        for item in error.errors(include_url=False, include_input=False)
+        for item in error.errors(include_url=False, include_input=False)[:_EXPLAINED]
         for problem in _explain(item, data, places)
     ]
 

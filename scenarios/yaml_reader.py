@@ -6,7 +6,7 @@ schema of YAML 1.2 (``no`` is text, ``1e-3`` is a number), with two differences:
 leading zero is refused, since YAML 1.1 and 1.2 read it differently, and ``8/255`` is a number.
 Refused with one line each: anchors and aliases, tags, duplicate keys, directives, a second
 document, tabs and other characters that do not print, other encodings than UTF-8 without a byte
-order mark, more than 32 levels, more than 1 MiB.
+order mark, more than 32 levels, more than 100,000 values, more than 1 MiB.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from yaml.tokens import Token
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
+MAX_VALUES: Final = 100_000
 MAX_NUMBER_LENGTH: Final = 64
 
 _TOO_DEEP: Final = f"expected at most {MAX_DEPTH} levels, got more"
@@ -278,6 +279,8 @@ class _Builder:
         try:
             event = event or next(self._stream)
             self._out.values[path] = _mark(event)
+            if len(self._out.values) > MAX_VALUES:
+                raise _at(event, f"expected at most {MAX_VALUES} values, got more")
             return self._read(event, path)
         except YamlError as error:
             error.path = error.path or path

@@ -243,6 +243,9 @@ def test_many_mistakes_are_cut_short():
     found = lines(text)
     assert len(found) == MAX_PROBLEMS + 1
     assert found[-1] == "s.yaml: and 30 more problems"
+    found = lines(BASE + "".join(f"x{i}: 1\n" for i in range(1000)))
+    assert len(found) == MAX_PROBLEMS + 1
+    assert found[-1] == "s.yaml: and 980 more problems"
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,14 @@ def test_exactly_the_limit_is_read():
     assert data == []
 
 
+def test_the_number_of_values_is_limited(monkeypatch):
+    monkeypatch.setattr("scenarios.yaml_reader.MAX_VALUES", 50)
+    assert len(read("[" + "1," * 49 + "]").data) == 49
+    error = refused("[" + "1," * 400_000 + "]")
+    assert error.message == "expected at most 50 values, got more"
+    assert (error.line, error.column) == (1, 100)
+
+
 def test_an_alias_bomb_is_refused_at_its_first_anchor():
     bomb = "a0: &a0 [x, x]\n" + "".join(
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30)
