@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from learning.data.deal import Deal
 from learning.method import kind_of
+from learning.seeds import derived_seed
 from learning.training.engine import Engine, EpochEvent, Recipe
 from learning.training.job import Steps
 from scenarios.schema import Scenario
@@ -131,7 +132,7 @@ def _play_defenders(
     scenario: Scenario, dealt: Deal, table: Table, referee: Referee, engine: Engine
 ) -> dict[Key, Outcome]:
     defender = Defender(
-        seed=scenario.seed,
+        seed=derived_seed(scenario.seed, "defender"),
         shape=dealt.data.shape,
         classes=dealt.data.classes,
         agents=tuple(record.name for record in table.roster if record.admitted),
