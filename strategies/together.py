@@ -36,8 +36,9 @@ def play_together(plays: Mapping[K, Steps[T]], train: Train) -> dict[K, T]:
         stage, waiting = waiting, {}
         at = 0
         for key, requests in stage.items():
-            _advance(key, plays[key], models[at : at + len(requests)], waiting, done)
-            at += len(requests)
+            end = at + len(requests)
+            _advance(key, plays[key], models[at:end], waiting, done)
+            at = end
     return {key: done[key] for key in plays}
 
 
@@ -49,6 +50,7 @@ def _advance(
     done: dict[K, T],
 ) -> None:
     try:
-        waiting[key] = next(play) if models is None else play.send(models)
+        # A copy: a play may go on with the list that it asked with.
+        waiting[key] = list(next(play) if models is None else play.send(models))
     except StopIteration as end:
         done[key] = end.value

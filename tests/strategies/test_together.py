@@ -45,3 +45,17 @@ def test_an_error_in_a_play_is_not_swallowed():
 
     with pytest.raises(ValueError, match="no"):
         play_together({"x": broken()}, lambda requests: [None])
+
+
+def test_a_play_may_go_on_with_its_own_list_of_requests():
+    def growing():
+        requests = [Training(pool(2))]
+        yield requests
+        requests += [Training(pool(9)), Training(pool(9))]
+        return "grown"
+
+    def train(requests):
+        return [len(r.pool) for r in requests]
+
+    done = play_together({"a": growing(), "b": play([5])}, train)
+    assert done == {"a": "grown", "b": [[5, 6]]}
