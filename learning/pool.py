@@ -74,7 +74,18 @@ class Pool:
     @cached_property
     def _kept(self) -> tuple[Bools, ...]:
         removed = np.asarray(self.removed, dtype=np.int64)
-        return tuple(~np.isin(block.ids, removed) for block in self.blocks)
+        first = np.asarray([block.first_id for block in self.blocks], dtype=np.int64)
+        rows = np.asarray([len(block.y) for block in self.blocks], dtype=np.int64)
+        # A thousand leave-one-out pools of a thousand blocks: one search for all blocks of a pool.
+        low, high = np.searchsorted(removed, first), np.searchsorted(removed, first + rows)
+        masks = tuple(np.ones(len(block.y), np.bool_) for block in self.blocks)
+        for k in np.flatnonzero(high > low):
+            masks[k][removed[low[k] : high[k]] - first[k]] = False
+        return masks
+
+    @cached_property
+    def _counts(self) -> Ints:
+        return np.asarray([np.count_nonzero(kept) for kept in self._kept], np.int64)
 
     @cached_property
     def ids(self) -> Ints:
@@ -102,11 +113,10 @@ class Pool:
     @cached_property
     def owner_index(self) -> Ints:
         """For each row, the position of its contributor in `owners`, int64 (n,)."""
-        counts = [int(kept.sum()) for kept in self._kept]
-        return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        return np.repeat(np.arange(len(self._counts), dtype=np.int64), self._counts)
 
     def __len__(self) -> int:
-        return int(sum(kept.sum() for kept in self._kept))
+        return int(self._counts.sum())
 
     def without_rows(self, ids: Iterable[int]) -> Pool:
         """Return the pool without the rows of these ids.

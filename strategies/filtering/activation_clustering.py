@@ -17,7 +17,6 @@ elsewhere; principal components are the default, and unstable clusterings are re
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -25,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from learning.pool import Bools, Floats, Ints, Pool
+from learning.pool import Floats, Ints, Pool
 from learning.training.job import Steps, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
 from strategies.filtering.principal import Doubles, centre, project
+from strategies.filtering.two_means import in_own_order, independent, smaller_of_two
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class ActivationClustering(Filter):
         found: list[Cluster] = []
         notes: list[str] = []
         for label in range(defender.classes):
-            rows = _in_own_order(np.flatnonzero(labels == label), features)
+            rows = in_own_order(np.flatnonzero(labels == label), features)
             points = centre(features[rows])
             if self.reduce != "none":
                 points = project(points, min(self.components, max(1, len(rows) - 1)))
@@ -183,10 +183,10 @@ class ActivationClustering(Filter):
         draws = defender.numpy_generator("activation_clustering")
         seeds = draws.integers(2**31, size=self.stability_runs + 1).tolist()
         if self.reduce == "ica":
-            starts = [(_independent(points, seed), seed) for seed in seeds]
+            starts = [(independent(points, seed), seed) for seed in seeds]
         else:
             starts = [(points, seed) for seed in seeds]
-        smaller, *others = [_smaller_of_two(turned, self.n_init, seed) for turned, seed in starts]
+        smaller, *others = [smaller_of_two(turned, self.n_init, seed) for turned, seed in starts]
         agreement = min((float(adjusted_rand_score(smaller, o)) for o in others), default=1.0)
         fit = float("nan")
         if self.decision == "silhouette":
@@ -228,39 +228,3 @@ def exclusionary_ratio(predicted: NDArray[np.int64], label: int, classes: int) -
     own = int(counts[label])
     other = int(np.delete(counts, label).max(initial=0))
     return own / other if other else float("inf")
-
-
-def _in_own_order(rows: Ints, features: Floats) -> Ints:
-    """Sort rows by the bytes of their features, so that their order in the pool does not matter.
-
-    2-means starts from rows picked by position, and sums depend on their order in the last bit.
-    """
-    packed = np.ascontiguousarray(features[rows])
-    keys = packed.view([("", np.void, packed.itemsize * packed.shape[1])])[:, 0]
-    return rows[np.argsort(keys, kind="stable")]
-
-
-def _independent(principal: Doubles, seed: int) -> Doubles:
-    """Rotate whitened principal components to independent ones (FastICA)."""
-    from sklearn.decomposition import FastICA
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        # A rotation that has not settled shows in the reported stability of the clusters.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = FastICA(whiten="unit-variance", random_state=seed)
-        return np.asarray(model.fit_transform(principal), np.float64)
-
-
-def _smaller_of_two(points: Doubles, n_init: int, seed: int) -> Bools:
-    """Return which rows fall into the smaller of two clusters, bool (n,).
-
-    Of two clusters of one size, the one further along the first coordinate is returned.
-    """
-    from sklearn.cluster import KMeans
-
-    second: Bools = KMeans(2, n_init=n_init, random_state=seed).fit_predict(points) == 1
-    sizes = (int((~second).sum()), int(second.sum()))
-    if sizes[0] == sizes[1]:
-        return second if points[second, 0].mean() > points[~second, 0].mean() else ~second
-    return second if sizes[1] < sizes[0] else ~second
