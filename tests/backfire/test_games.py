@@ -140,11 +140,14 @@ def test_a_quarantined_agent_leaves_the_game_of_the_others(fault, code, quick, t
 
 def test_agents_that_cannot_play_are_quarantined_with_their_own_words(tmp_path):
     resolved = small(QUICKSTART).resolved()
-    resolved["agents"][1]["behaviour"]["target"] = {"kind": "fixed", "label": 77}
+    resolved["agents"][1]["behaviour"]["trigger"] = {"kind": "patch", "size": 30}
     played = play(parse(json.dumps(resolved), "bad"), out=tmp_path)
     refused = played.result.quarantined
-    assert {q.code for q in refused} == {"error"}
-    assert all("77" in q.message for q in refused)
+    assert [(q.agent, q.code) for q in refused] == [
+        ("mallory-01", "error"),
+        ("mallory-02", "error"),
+    ]
+    assert all("30" in q.message for q in refused)
 
 
 def test_too_many_agents_for_the_data_is_one_line(tmp_path):
