@@ -17,6 +17,8 @@ from learning.training.order import batch_sizes, visiting_order
 from learning.training.rows import Rows, RowStore
 from learning.training.spec import AugmentImages
 
+_LANES = 64  # small pools are padded to a multiple of this, not to a huge batch size
+
 
 @dataclass(frozen=True, eq=False)
 class Member:
@@ -61,8 +63,8 @@ class BatchMaker:
         batch_size: Rows of a full batch.
         augment: Changes of images.
         hooks: Applied to each training's own batch, in order.
-        stacked: Whether the models are trained as one. Batches are then padded to full width, so
-            that the arithmetic of a training does not depend on which others are beside it.
+        width: Models trained as one have all their batches padded to this width, see
+            `padded_width`; None where each batch stays as wide as it is.
         join_single: See `batch_sizes`.
     """
 
@@ -72,7 +74,7 @@ class BatchMaker:
     batch_size: int
     augment: AugmentImages
     hooks: tuple[BatchHook, ...]
-    stacked: bool
+    width: int | None
     join_single: bool
 
     def _sizes(self, member: Member) -> list[int]:
@@ -84,14 +86,14 @@ class BatchMaker:
         """Yield an epoch's batches; `members` in descending order of their number of rows."""
         orders = [visiting_order(self.seed, m.purpose, epoch, m.rows.ids) for m in members]
         sizes = _table([self._sizes(m) for m in members])
-        full = self.batch_size if self.stacked else int(sizes.max())
+        full = self.width or int(sizes.max())
         at = [m.rows.at[order] for m, order in zip(members, orders, strict=True)]
         places = torch.from_numpy(_padded(at, sizes, full)).to(device)
         changes = self._changes(members, orders, sizes, full, epoch)
         draws = [torch_generator(self.seed, f"hooks/{m.purpose}", round=epoch) for m in members]
         for step in range(sizes.shape[1]):
             counts = sizes[sizes[:, step] > 0, step]
-            m, width = len(counts), full if self.stacked else int(counts.max())
+            m, width = len(counts), self.width or int(counts.max())
             x, y = self.store.batch(places[:m, step, :width])
             if changes is not None:
                 moved = changes[:m, step, :width].to(device)
@@ -100,13 +102,13 @@ class BatchMaker:
 
     def held_out(self, members: Sequence[Member], device: torch.device) -> Iterator[Batch]:
         """Yield the validation rows of all trainings, plainly; weights are 1 and 0."""
-        widest = max(len(m.held) for m in members)
-        width = -(-widest // self.batch_size) * self.batch_size  # full batches; see `stacked`
+        chunk = self.width or self.batch_size
+        width = -(-max(len(m.held) for m in members) // chunk) * chunk
         sizes = np.array([[len(m.held)] for m in members], np.int64)
         at = torch.from_numpy(_padded([m.held.at for m in members], sizes, width)[:, 0]).to(device)
         real = torch.arange(width) < torch.from_numpy(sizes)
-        for start in range(0, width, self.batch_size):
-            part = slice(start, start + self.batch_size)
+        for start in range(0, width, chunk):
+            part = slice(start, start + chunk)
             x, y = self.store.batch(at[:, part])
             yield Batch(x, y, None, real[:, part].to(device, x.dtype))
 
@@ -133,6 +135,15 @@ class BatchMaker:
                 mine = hook.mix(*mine, draws[k])
             x[k, :count], targets[k, :count] = mine
         return Batch(x, targets.argmax(-1), targets, weights)
+
+
+def padded_width(rows: int, batch_size: int) -> int:
+    """Return how wide the batches of a training are in a stack.
+
+    It depends on the training's own number of rows alone, so that its arithmetic, down to the
+    order of sums, does not depend on which others are beside it.
+    """
+    return min(batch_size, -(-rows // _LANES) * _LANES)
 
 
 def _row_weights(counts: Ints, x: Tensor) -> Tensor:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 from learning.models.base import Architecture
 from learning.seeds import torch_generator
-from learning.training.batches import BatchMaker, Member
+from learning.training.batches import BatchMaker, Member, padded_width
+from learning.training.device import (
+    exact_convolutions,
+    layer_draws,
+    one_thread,
+    pick_device,
+    threads,
+)
 from learning.training.job import Trained, Training
 from learning.training.loop import Figures, Loop, Progress
 from learning.training.memory import Footprint, keep_freed_memory
 from learning.training.nets import Net, PlainNet, StackedNet, State
 from learning.training.order import validation_mask
+from learning.training.progress import CallProgress, EpochEvent
 from learning.training.rows import RowStore
 from learning.training.spec import ComputeSpec, TrainingSpec
+
+__all__ = ["Engine", "EpochEvent", "Recipe", "pick_device"]
 
 
 @dataclass(frozen=True)
@@ -46,34 +55,10 @@ class Recipe:
     seed: int
 
 
-@dataclass(frozen=True)
-class EpochEvent:
-    """A finished epoch of a group of models that train as one.
-
-    Attributes:
-        models: Models of the group that trained in it.
-        asked: Models that this call of `Engine.train` trains in all.
-        share: Share of the call's work that is done, in (0, 1].
-        epoch: The group's finished epochs, from 1.
-        epochs: Length of the group's training.
-        train_loss: Mean over the group.
-        train_accuracy: Mean over the group.
-    """
-
-    models: int
-    asked: int
-    share: float
-    epoch: int
-    epochs: int
-    train_loss: float
-    train_accuracy: float
-
-
 Key = tuple[object, ...]
 
-# Fixed, so that which models share a stack never depends on the machine. Eight small models fill a
-# core's cache; a GPU is filled by more.
-_CPU_STACK = 8
+# Sixteen small models fill a core's cache (measured: 8 and 32 are slower); a GPU takes more.
+_CPU_STACK = 16
 _GPU_STACK = 256
 
 
@@ -93,7 +78,8 @@ class Engine:
         trainings: Number of models trained so far.
 
     Raises:
-        ValueError: If the device is not there, or the architecture does not fit the inputs.
+        ValueError: If the device is not there, the architecture does not fit the inputs, or early
+            stopping watches validation rows that nobody held out.
     """
 
     def __init__(
@@ -106,6 +92,10 @@ class Engine:
         self.recipe = recipe
         self.device = pick_device(recipe.compute.device)
         self.trainings = 0
+        stopping = recipe.training.early_stopping
+        watched = stopping is not None and stopping.monitor != "train_loss"
+        if watched and recipe.training.validation_share == 0:
+            raise ValueError("training.early_stopping.monitor needs validation_share above 0")
         self._dtype = dtype
         self._on_epoch = on_epoch or (lambda event: None)
         self._store = RowStore(recipe.shape, self.device, dtype)
@@ -135,7 +125,7 @@ class Engine:
             self._check(request)
         keys = [self._key(request) for request in requests]
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._done}
-        progress = _CallProgress(self._on_epoch, [self._length(r) for r in new.values()])
+        progress = CallProgress(self._on_epoch, [self._length(r) for r in new.values()])
         groups = self._groups(new)
         plays = [self._prepare([new[k] for k in group], progress) for group in groups]
         for group, models in zip(groups, self._play(plays), strict=True):
@@ -145,16 +135,14 @@ class Engine:
 
     def _play(self, plays: Sequence[_Play]) -> list[list[Trained]]:
         """Run groups, several at a time where each keeps one core busy."""
-        compute = self.recipe.compute
-        cores = compute.threads or torch.get_num_threads()
         # Hooks go through torchvision's transforms, which draw from torch's global generator.
+        workers = 1 if any(p.hooks for p in plays) else min(self._cores(), len(plays))
         small = self.recipe.architecture.batchable and self.device.type == "cpu"
-        parallel = small and cores > 1 and len(plays) > 1 and not any(p.hooks for p in plays)
-        with _threads(1 if small else compute.threads), _exact_convolutions():
-            if not parallel:
+        with threads(1 if small else self.recipe.compute.threads), exact_convolutions():
+            if workers < 2:
                 return [self._run(play) for play in plays]
-            with ThreadPoolExecutor(min(cores, len(plays)), initializer=_one_thread) as workers:
-                return list(workers.map(self._run, plays))
+            with ThreadPoolExecutor(workers, initializer=one_thread) as pool:
+                return list(pool.map(self._run, plays))
 
     def _check(self, request: Training) -> None:
         pool = request.pool
@@ -183,11 +171,21 @@ class Engine:
         """Return which trainings are run together; in the order of their first request."""
         alike: dict[object, list[Key]] = {}
         for key, request in new.items():
-            alike.setdefault((key[1], self._length(request)), []).append(key)
+            kin = (key[1], self._length(request), self._width(request))
+            alike.setdefault(kin, []).append(key)
         at_once = self._at_once()
-        return [
-            keys[i : i + at_once] for keys in alike.values() for i in range(0, len(keys), at_once)
-        ]
+        return [part for keys in alike.values() for part in _parts(keys, at_once, self._cores())]
+
+    def _width(self, request: Training) -> int | None:
+        if not self._stacks():
+            return None
+        return padded_width(len(request.pool), self.recipe.training.batch_size)
+
+    def _cores(self) -> int:
+        """Return how many groups run at a time."""
+        if self.device.type != "cpu" or not self.recipe.architecture.batchable:
+            return 1
+        return self.recipe.compute.threads or torch.get_num_threads()
 
     def _stacks(self) -> bool:
         """Return whether models are trained as one, a single one included."""
@@ -199,14 +197,15 @@ class Engine:
         if not self._stacks():
             if not architecture.batchable and compute.together is not False:
                 kind = getattr(architecture, "kind", type(architecture).__name__)
-                why = _reason(self._fresh_module())
+                normed = _has_batchnorm(self._template)
+                why = "BatchNorm" if normed else "the architecture is not batchable"
                 self._notes[f"{kind} models are trained one by one: {why}"] = None
             return 1
         footprint = Footprint.of(self._fresh_module(), self.recipe.shape, self.recipe.training)
         most = _CPU_STACK if self.device.type == "cpu" else _GPU_STACK
-        return min(most, footprint.fit(compute.memory_gib, self.device))
+        return min(most, footprint.fit(compute.memory_gib / self._cores(), self.device))
 
-    def _prepare(self, requests: Sequence[Training], progress: _CallProgress) -> _Play:
+    def _prepare(self, requests: Sequence[Training], progress: CallProgress) -> _Play:
         """Upload rows and make the models; draws from torch's global generator, so not threaded."""
         recipe = self.recipe
         members = [self._member(request) for request in requests]
@@ -218,7 +217,7 @@ class Engine:
             recipe.training.batch_size,
             recipe.training.augment,
             requests[0].hooks,
-            stacked=self._stacks(),
+            width=self._width(requests[0]),
             join_single=not recipe.architecture.batchable,
         )
         net = self._net([requests[k] for k in order])
@@ -238,15 +237,27 @@ class Engine:
             self.device,
             bfloat16=compute.bfloat16,
         )
-        finished = loop.run(play.members, play.tell)
+        if self.recipe.architecture.batchable:  # has no layers that draw
+            finished = loop.run(play.members, play.tell)
+        else:
+            key = f"dropout/{play.members[0].purpose}"
+            with layer_draws(torch_generator(self.recipe.seed, key), self.device):
+                finished = loop.run(play.members, play.tell)
         seconds = (time.perf_counter() - started) / len(play.members)
         by_place = dict(zip(play.order, finished, strict=True))
         return [self._trained(by_place[k], seconds) for k in range(len(finished))]
 
     def _member(self, request: Training) -> Member:
         rows = self._store.add(request.pool)
-        held = validation_mask(self.recipe.seed, self.recipe.training.validation_share, rows.ids)
-        return Member(rows.take(~held), rows.take(held), request.purpose)
+        spec = self.recipe.training
+        held = validation_mask(self.recipe.seed, spec.validation_share, rows.ids)
+        kept = rows.take(~held)
+        if _has_batchnorm(self._template) and min(len(kept), spec.batch_size) < 2:
+            raise ValueError(
+                f"BatchNorm needs batches of at least 2 rows, got {len(kept)} rows to train on and "
+                f"training.batch_size {spec.batch_size}"
+            )
+        return Member(kept, rows.take(held), request.purpose)
 
     def _net(self, requests: Sequence[Training]) -> Net:
         compute = self.recipe.compute
@@ -298,7 +309,7 @@ class _Play:
     members: list[Member]
     order: list[int]
     epochs: int
-    progress: _CallProgress
+    progress: CallProgress
 
     @property
     def hooks(self) -> bool:
@@ -308,73 +319,12 @@ class _Play:
         self.progress.tell(len(self.members), epoch, self.epochs, figures)
 
 
-class _CallProgress:
-    """Adds up the epochs of all groups of one call."""
-
-    def __init__(self, on_epoch: Callable[[EpochEvent], None], lengths: Sequence[int]) -> None:
-        self._on_epoch = on_epoch
-        self._asked = len(lengths)
-        self._total = sum(lengths)
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def tell(self, models: int, epoch: int, epochs: int, figures: Sequence[Figures]) -> None:
-        loss, accuracy = (
-            sum(f[name] for f in figures) / len(figures)
-            for name in ("train_loss", "train_accuracy")
-        )
-        with self._lock:
-            self._done += models
-            share = min(1.0, self._done / self._total)
-            self._on_epoch(
-                EpochEvent(len(figures), self._asked, share, epoch, epochs, loss, accuracy)
-            )
+def _parts(keys: list[Key], most: int, cores: int) -> list[list[Key]]:
+    """Cut into even groups: none above `most`, and work for each core where there is enough."""
+    groups = max(-(-len(keys) // most), min(cores, len(keys) // 4))
+    bounds = [len(keys) * i // groups for i in range(groups + 1)]
+    return [keys[a:b] for a, b in pairwise(bounds)]
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of a scenario; `auto` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: If there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    there = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }[device.type]
-    if (device.index or 0) >= there:
-        raise ValueError(
-            f"compute.device: expected a device of this machine, got {name!r}: use 'auto' or 'cpu'"
-        )
-    return device
-
-
-def _reason(module: nn.Module) -> str:
-    normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
-    return "BatchNorm" if normed else "the architecture is not batchable"
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _exact_convolutions() -> Iterator[None]:
-    """Keep CUDA convolutions in full float32 and in a fixed order of sums."""
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    ):
-        yield
+def _has_batchnorm(module: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from learning.training.batches import Batch, BatchMaker, Member
@@ -197,9 +196,11 @@ def _finite(net: Net) -> Tensor:
 
 
 def _costs(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
-    """Return each row's cross-entropy, (m, b)."""
-    targets = batch.labels if batch.targets is None else batch.targets
-    costs = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(0, 1), reduction="none", label_smoothing=smoothing
-    )
-    return costs.view(batch.labels.shape)
+    """Return each row's cross-entropy with its target, (m, b); targets sum to 1."""
+    if batch.targets is None:
+        hit = logits.gather(-1, batch.labels.unsqueeze(-1)).squeeze(-1)
+    else:
+        hit = (logits * batch.targets).sum(-1)
+    if smoothing:
+        hit = (1 - smoothing) * hit + smoothing * logits.mean(-1)
+    return logits.logsumexp(-1) - hit

@@ -104,7 +104,9 @@ class StackedNet(Net):
         self, template: nn.Module, states: Sequence[State], *, compiled: bool = False
     ) -> None:
         self._names = [name for name, _ in template.named_parameters()]
-        self.tensors = {name: torch.stack([s[name] for s in states]) for name in self._names}
+        self.tensors = {
+            name: _laid_out(torch.stack([s[name] for s in states])) for name in self._names
+        }
         forward = stacked_forward(template)
         self._call = torch.compile(forward) if compiled else forward
 
@@ -135,4 +137,13 @@ class StackedNet(Net):
 
     def take(self, models: Tensor) -> None:
         """Go on with these models only."""
-        self.tensors = {name: w.index_select(0, models) for name, w in self.tensors.items()}
+        self.tensors = {
+            name: _laid_out(w.index_select(0, models)) for name, w in self.tensors.items()
+        }
+
+
+def _laid_out(weights: Tensor) -> Tensor:
+    """Lay stacked convolutions (K, O, I, h, w) out channels-last, as grouped ones on a CPU run."""
+    if weights.ndim != 5 or weights.device.type != "cpu":
+        return weights
+    return weights.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)

@@ -1,0 +1,63 @@
+"""The training device and its settings, each for the span of a `with` block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a scenario; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }[device.type]
+    if (device.index or 0) >= there:
+        raise ValueError(
+            f"compute.device: expected a device of this machine, got {name!r}: use 'auto' or 'cpu'"
+        )
+    return device
+
+
+def one_thread() -> None:
+    """Let the calling thread compute on one core."""
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Compute on `count` CPU threads; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Keep CUDA convolutions in full float32 and in a fixed order of sums."""
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        yield
+
+
+@contextmanager
+def layer_draws(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Let layers that draw (dropout) draw from a keyed stream, not from the global one."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(generator.initial_seed())
+        yield
