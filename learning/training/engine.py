@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -127,22 +127,29 @@ class Engine:
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._done}
         progress = CallProgress(self._on_epoch, [self._length(r) for r in new.values()])
         groups = self._groups(new)
-        plays = [self._prepare([new[k] for k in group], progress) for group in groups]
-        for group, models in zip(groups, self._play(plays), strict=True):
-            self._done.update(zip(group, models, strict=True))
-            self.trainings += len(group)
+        # Hooks go through torchvision's transforms, which draw from torch's global generator.
+        hooked = [group for group in groups if new[group[0]].hooks]
+        plain = [group for group in groups if not new[group[0]].hooks]
+        for some, workers in ((plain, self._cores()), (hooked, 1)):
+            plays = (self._prepare([new[k] for k in group], progress) for group in some)
+            for group, models in zip(some, self._play(plays, workers), strict=True):
+                self._done.update(zip(group, models, strict=True))
+                self.trainings += len(group)
         return [self._done[k] for k in keys]
 
-    def _play(self, plays: Sequence[_Play]) -> list[list[Trained]]:
-        """Run groups, several at a time where each keeps one core busy."""
-        # Hooks go through torchvision's transforms, which draw from torch's global generator.
-        workers = 1 if any(p.hooks for p in plays) else min(self._cores(), len(plays))
+    def _play(self, plays: Iterable[_Play], workers: int) -> Iterator[list[Trained]]:
+        """Run groups, several at a time where each keeps one core busy.
+
+        With one worker a group is prepared when the one before it is done, so that large models
+        are not all in memory at once.
+        """
         small = self.recipe.architecture.batchable and self.device.type == "cpu"
         with threads(1 if small else self.recipe.compute.threads), exact_convolutions():
             if workers < 2:
-                return [self._run(play) for play in plays]
+                yield from map(self._run, plays)
+                return
             with ThreadPoolExecutor(workers, initializer=one_thread) as pool:
-                return list(pool.map(self._run, plays))
+                yield from pool.map(self._run, list(plays))
 
     def _check(self, request: Training) -> None:
         pool = request.pool
@@ -310,10 +317,6 @@ class _Play:
     order: list[int]
     epochs: int
     progress: CallProgress
-
-    @property
-    def hooks(self) -> bool:
-        return bool(self.maker.hooks)
 
     def tell(self, epoch: int, figures: list[Figures]) -> None:
         self.progress.tell(len(self.members), epoch, self.epochs, figures)
