@@ -1,0 +1,1 @@
+"""Aggregation rules: how the updates of one round become one update."""

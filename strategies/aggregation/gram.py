@@ -1,0 +1,135 @@
+"""Distances, norms and sums of updates, in float64 and a chunk of columns at a time.
+
+A Gram matrix gives all distances in one matrix product, but ``|x|^2 + |y|^2 - 2 x.y`` loses every
+digit where the rows are far from the origin and close to each other. So the rows are centred
+first, in float64, chunk by chunk, on the row of median norm: fewer than half of the rows cannot
+move that centre out of the range of the others, and a row (unlike a mean) is subtracted without
+rounding, so that rows which tie do tie.
+
+The origin is one more point of the Gram matrix. Clipped and mixed rows are sums of the points with
+coefficients that add up to 1, and so their distances follow from it too, without the updates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from strategies.aggregation.updates import NotFinite, Updates
+
+Doubles = NDArray[np.float64]
+
+
+def gram(updates: Updates, memory: int, extra: Tensor | None = None) -> Tensor:
+    """Return the inner products of the rows, the origin and extra points about a centre.
+
+    Args:
+        updates: n rows.
+        memory: Bytes that may be taken.
+        extra: More points, (k, d).
+
+    Returns:
+        float64 (n + 1 + k, n + 1 + k) on the CPU, symmetric.
+
+    Raises:
+        NotFinite: If a product is not finite: a row is not, or holds values above 1e150.
+    """
+    known = updates.gram
+    if known is None or extra is not None:
+        known = _centred_products(updates, memory, extra)
+    if updates.mixing is None:
+        return known
+    lift = torch.eye(len(updates) + len(known) - updates.taken_count, dtype=torch.float64)
+    rows, taken = len(updates), updates.taken_count
+    lift = torch.cat([torch.zeros(len(lift), taken, dtype=torch.float64), lift[:, rows:]], dim=1)
+    lift[:rows, :taken] = updates.mixing
+    lift[:rows, taken] = 1 - updates.mixing.sum(dim=1)
+    return lift @ known @ lift.T
+
+
+def with_gram(updates: Updates, memory: int) -> Updates:
+    """Return the same updates with their Gram matrix, for all that asks for it later."""
+    if updates.gram is not None:
+        return updates
+    return replace(updates, gram=_centred_products(updates, memory, None))
+
+
+def _centred_products(updates: Updates, memory: int, extra: Tensor | None) -> Tensor:
+    rows = updates.taken_count
+    size = rows + 1 + (0 if extra is None else len(extra))
+    device = updates.matrix.device
+    total = torch.zeros(size, size, dtype=torch.float64, device=device)
+    for columns in updates.slices(memory):
+        points = total.new_zeros(size, columns.stop - columns.start)
+        points[:rows] = updates.raw(columns)
+        if extra is not None:
+            points[rows + 1 :] = extra[:, columns]
+        points -= _row_of_median_norm(points[:rows])
+        total.addmm_(points, points.T)
+    if not bool(torch.isfinite(total).all()):
+        raise NotFinite(
+            f"distances between the updates of round {updates.round} are not finite: expected "
+            "finite updates below 1e150, so admit only those"
+        )
+    return ((total + total.T) / 2).cpu()
+
+
+def _row_of_median_norm(rows: Tensor) -> Tensor:
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    return rows[int(norms.argsort(stable=True)[(len(rows) - 1) // 2])].clone()
+
+
+def squared_distances(gram: Tensor, rows: int) -> Doubles:
+    """Return the squared distances of the first `rows` points of `gram`, float64 (rows, rows)."""
+    products = gram[:rows, :rows].numpy()
+    squares = products.diagonal()
+    distances = np.maximum(squares[:, None] + squares - 2 * products, 0)
+    np.fill_diagonal(distances, 0)
+    return np.asarray(distances)
+
+
+def about_origin(gram: Tensor, rows: int) -> Tensor:
+    """Return the inner products of all points but the origin, which is point `rows`, about it."""
+    points = torch.arange(len(gram)) != rows
+    moved = gram - gram[rows] - gram[:, rows : rows + 1] + gram[rows, rows]
+    return moved[points][:, points]
+
+
+def norms(updates: Updates, memory: int) -> Tensor:
+    """Return the Euclidean norm of each row, float64 (n,) on the CPU."""
+    if updates.gram is not None:
+        squares = about_origin(gram(updates, memory), len(updates)).diagonal()
+        return squares.clamp(min=0).sqrt()
+    total = torch.zeros(len(updates), dtype=torch.float64, device=updates.matrix.device)
+    for columns in updates.slices(memory):
+        total += updates.chunk(columns).double().square_().sum(dim=1)
+    return total.sqrt().cpu()
+
+
+def combine(updates: Updates, coefficients: Tensor, memory: int) -> Tensor:
+    """Return the sum of the rows, each times its coefficient.
+
+    Args:
+        updates: n rows.
+        coefficients: float64 (n,); rows of coefficient 0 are not read.
+        memory: Bytes that may be taken.
+
+    Returns:
+        (d,) in the dtype of the updates, summed in float64.
+    """
+    if updates.mixing is not None:
+        coefficients = coefficients @ updates.mixing
+    used = coefficients.nonzero()[:, 0]
+    positions = used if updates.taken is None else updates.taken.cpu()[used]
+    pairs = list(zip(positions.tolist(), coefficients[used].tolist(), strict=True))
+    out = torch.zeros(updates.width, dtype=updates.matrix.dtype, device=updates.matrix.device)
+    for columns in updates.slices(memory):
+        total = torch.zeros_like(out[columns], dtype=torch.float64)
+        for position, coefficient in pairs:
+            total.add_(updates.matrix[position, columns].double(), alpha=coefficient)
+        out[columns] = total
+    return out

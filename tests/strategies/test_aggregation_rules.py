@@ -1,0 +1,293 @@
+"""What every aggregation rule must do; a rule without an entry in the table fails the tests."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import aggregation_oracles as oracle
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from learning.method import discover
+from strategies.aggregation.base import Aggregator, Context, Infeasible
+from strategies.aggregation.updates import NotFinite, Updates
+
+RULES = discover(Aggregator, "strategies.aggregation")
+EVERY = {"permutation", "translation", "scale", "fixed point"}
+LINEAR = {"linear"}  # the update is the sum of the rows, each times its trust
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What holds for a rule with these fields.
+
+    Attributes:
+        fields: Its parameters; `f` malicious rows are the most that it is told.
+        traits: What it promises, of the names that `check` knows.
+        oracle: The same in plain float64, from rows and shares.
+        least: Fewest contributions; one fewer is refused.
+    """
+
+    fields: dict
+    traits: set
+    oracle: object
+    least: int = 1
+
+    @property
+    def f(self):
+        return self.fields.get("f", 0)
+
+
+TABLE = {
+    "mean": [Entry({}, EVERY | LINEAR | {"hull", "mean"}, lambda r, w: oracle.mean(r, w))],
+    "median": [Entry({}, EVERY | {"hull", "robust"}, lambda r, w: oracle.median(r))],
+    "trimmed_mean": [
+        Entry(
+            {"f": 2}, EVERY | {"hull", "robust"}, lambda r, w: oracle.trimmed_mean(r, 2), least=5
+        ),
+        Entry({"f": 0}, EVERY | {"hull", "plain mean"}, lambda r, w: r.mean(0)),
+    ],
+    "krum": [
+        Entry({"f": 2}, EVERY | LINEAR | {"member"}, lambda r, w: oracle.krum(r, 2), least=7),
+    ],
+    "multi_krum": [
+        Entry({"f": 2}, EVERY | LINEAR | {"hull"}, lambda r, w: oracle.multi_krum(r, 2), least=7),
+        Entry(
+            {"f": 1, "m": 3},
+            EVERY | LINEAR | {"hull"},
+            lambda r, w: oracle.multi_krum(r, 1, 3),
+            least=5,
+        ),
+        Entry({"f": 0}, EVERY | LINEAR | {"hull", "plain mean"}, lambda r, w: r.mean(0), least=3),
+    ],
+}
+CASES = [
+    pytest.param(RULES[kind](**entry.fields), entry, id=f"{kind}-{at}")
+    for kind, entries in TABLE.items()
+    if kind in RULES
+    for at, entry in enumerate(entries)
+]
+
+
+def updates_of(rows, shares=None, dtype=torch.float64, round=1):
+    n = len(rows)
+    weights = torch.ones(n, dtype=torch.float64) if shares is None else torch.tensor(shares)
+    names = tuple(f"agent {at}" for at in range(n))
+    return Updates(torch.tensor(rows, dtype=dtype), weights.double(), names, round)
+
+
+@st.composite
+def rounds(draw, least):
+    """Rows of a round: honest ones around a common direction, and a few of all sorts."""
+    n = draw(st.integers(least, least + 9))
+    d = draw(st.sampled_from([1, 2, 7, 33]))
+    draws = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows = draws.standard_normal((n, d)) * draw(st.sampled_from([1e-3, 1.0])) + draws.random(d)
+    odd = draw(st.integers(0, (n - 1) // 3))
+    rows[:odd] *= draw(st.sampled_from([-1.0, 1e-3, 30.0, 1e4]))  # no two alike: no ties
+    shares = draws.random(n) + 0.05
+    return rows[draws.permutation(n)].astype(np.float32).astype(np.float64), shares
+
+
+def answer(rule, rows, shares, context=None, dtype=torch.float64):
+    return rule.aggregate(updates_of(rows, shares, dtype), {}, context or Context(seed=3))
+
+
+def close(one, other, rows, tolerance=1e-9):
+    scale = max(1e-30, float(np.abs(rows).max()))
+    np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=0, atol=tolerance * scale)
+
+
+def check(rule, entry, rows, shares, seed):
+    """Check all that the rule promises on one round."""
+    result = answer(rule, rows, shares)
+    update, traits = result.update.numpy(), entry.traits
+    draws = np.random.default_rng(seed)
+    close(update, entry.oracle(rows, shares), rows)
+    if "permutation" in traits:
+        order = draws.permutation(len(rows))
+        moved = answer(rule, rows[order], shares[order])
+        close(moved.update, update, rows)
+        if result.trust is not None:
+            np.testing.assert_allclose(moved.trust, result.trust[order], atol=1e-9)
+    if "translation" in traits:
+        by = draws.integers(-8, 9, rows.shape[1])
+        close(answer(rule, rows + by, shares).update, update + by, rows + by)
+    if "scale" in traits:
+        close(answer(rule, rows * 8, shares).update, update * 8, rows * 8)
+    if "hull" in traits:
+        slack = 1e-12 * np.abs(rows).max()
+        assert (update >= rows.min(0) - slack).all()
+        assert (update <= rows.max(0) + slack).all()
+    if "linear" in traits:
+        close(update, result.trust.numpy() @ rows, rows)
+    if "member" in traits:
+        (at,) = np.flatnonzero(result.selected)
+        assert np.array_equal(update, rows[at])
+    if "mean" in traits:
+        close(update, shares @ rows / shares.sum(), rows)
+    if "plain mean" in traits:
+        close(update, rows.mean(0), rows)
+    if result.trust is not None:
+        assert result.trust.shape == (len(rows),)
+        assert result.trust.dtype == torch.float64
+        assert float(result.trust.min()) >= 0
+        assert float(result.trust.sum()) <= 1 + 1e-12
+    if result.selected is not None:
+        assert result.selected.dtype == torch.bool
+        assert bool((result.trust[~result.selected] == 0).all())
+
+
+def test_every_rule_has_an_entry():
+    assert set(TABLE) == set(RULES)
+
+
+@pytest.mark.parametrize("kind", sorted(RULES))
+def test_a_rule_names_its_paper_and_the_origin_of_its_numbers(kind):
+    rule = RULES[kind]
+    assert "20" in rule.paper or "19" in rule.paper
+    for name, field in rule.model_fields.items():
+        if name != "kind":
+            assert field.description, name
+            assert field.json_schema_extra["origin"] in {"paper", "code", "deduced", "ours"}
+
+
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_it_survives_json_and_refuses_unknown_fields(rule, entry):
+    assert type(rule).model_validate_json(rule.model_dump_json()) == rule
+    with pytest.raises(ValidationError):
+        type(rule)(**entry.fields, no_such_field=1)
+    if "f" in entry.fields:
+        with pytest.raises(ValidationError):
+            type(rule)(**(entry.fields | {"f": -1}))
+
+
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_it_keeps_its_promises(rule, entry):
+    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @given(round=rounds(entry.least), seed=st.integers(0, 2**32 - 1))
+    def promises(round, seed):
+        check(rule, entry, *round, seed)
+
+    promises()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_equal_updates_are_a_fixed_point(rule, entry, dtype):
+    if "fixed point" not in entry.traits:
+        pytest.skip("punishes updates that are alike")
+    row = np.random.default_rng(0).standard_normal(19)
+    rows = np.tile(row, (entry.least + 3, 1))
+    update = answer(rule, rows, np.arange(1.0, len(rows) + 1), dtype=dtype).update
+    torch.testing.assert_close(update, torch.tensor(row, dtype=dtype))
+
+
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_malicious_rows_up_to_f_do_not_leave_the_honest_range(rule, entry):
+    if "robust" not in entry.traits:
+        pytest.skip("gives no bound for each coordinate")
+    draws = np.random.default_rng(1)
+    for trial in range(50):
+        n = entry.least + 6
+        f = entry.f if "f" in entry.fields else (n - 1) // 2
+        rows = draws.standard_normal((n, 21))
+        bad = draws.choice(n, f, replace=False)
+        rows[bad] = draws.choice([-1e30, 1e30, 0, 3], (f, 21))
+        honest = np.delete(rows, bad, axis=0)
+        update = answer(rule, rows, np.ones(n)).update.numpy()
+        assert (honest.min(0) <= update).all(), trial
+        assert (update <= honest.max(0)).all(), trial
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_it_changes_nothing_keeps_the_dtype_and_draws_from_its_own_seed(rule, entry, dtype):
+    rows = np.random.default_rng(2).standard_normal((entry.least + 4, 50))
+    given_rows = updates_of(rows, dtype=dtype)
+    before, global_state = given_rows.matrix.clone(), torch.random.get_rng_state()
+    numpy_state = copy.deepcopy(np.random.get_state()[1])
+    first = rule.aggregate(given_rows, {}, Context(seed=5))
+    again = rule.aggregate(given_rows, {}, Context(seed=5))
+    assert torch.equal(given_rows.matrix, before)
+    assert torch.equal(torch.random.get_rng_state(), global_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+    assert first.update.dtype == dtype
+    assert first.update.shape == (50,)
+    assert torch.equal(first.update, again.update)
+    assert set(first.state) == set(again.state)
+    assert first.update.data_ptr() != given_rows.matrix.data_ptr()
+
+
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_in_chunks_of_a_file_it_answers_the_same(rule, entry, tmp_path):
+    n, d = entry.least + 5, 1003
+    rows = np.random.default_rng(4).standard_normal((n, d)).astype(np.float32)
+    mapped = np.memmap(tmp_path / "updates", np.float32, "w+", shape=rows.shape)
+    mapped[:] = rows
+    whole = rule.aggregate(updates_of(rows, dtype=torch.float32), {}, Context(seed=1))
+    memory = 24 * 2 * n * 100  # a hundred columns
+    file = replace(updates_of(rows, dtype=torch.float32), matrix=torch.from_numpy(mapped))
+    assert len(list(file.slices(memory))) == 11
+    parts = rule.aggregate(file, {}, Context(seed=1, memory=memory))
+    torch.testing.assert_close(parts.update, whole.update, rtol=1e-6, atol=1e-7)
+    if whole.selected is not None:
+        assert torch.equal(parts.selected, whole.selected)
+
+
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_too_few_contributions_are_refused_in_one_line_with_the_numbers(rule, entry):
+    assert rule.infeasible(entry.least) is None
+    assert rule.infeasible(entry.least + 7) is None
+    reason = rule.infeasible(entry.least - 1)
+    if entry.least == 1:
+        return
+    assert "\n" not in reason
+    for word in (rule.kind, f"got {entry.least - 1}", str(entry.least)):
+        assert word in reason
+    rows = np.ones((entry.least - 1, 3))
+    with pytest.raises(Infeasible, match=rule.kind):
+        rule.aggregate(updates_of(rows), {}, Context())
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_a_row_that_is_not_finite_never_gives_a_model_that_is_not(rule, entry, poison):
+    rows = np.random.default_rng(5).standard_normal((entry.least + 4, 30))
+    rows[3, 7] = poison
+    try:
+        result = rule.aggregate(updates_of(rows), {}, Context())
+    except NotFinite as error:
+        assert "finite updates" in str(error)  # noqa: PT017 - a refusal is as good as an answer
+    else:
+        assert torch.isfinite(result.update).all()
+
+
+PLACEMENTS = 500
+
+
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_after_a_quarantine_the_aggregate_is_that_of_the_rest_bit_for_bit(rule, entry):
+    draws = np.random.default_rng(6)
+    for _ in range(-(-PLACEMENTS // len(CASES))):
+        n, d = entry.least + int(draws.integers(2, 9)), int(draws.integers(1, 60))
+        rows = draws.standard_normal((n, d)).astype(np.float32)
+        shares = draws.random(n) + 0.1
+        bad = np.sort(draws.choice(n, int(draws.integers(1, 3)), replace=False))
+        hostile = rows.copy()
+        hostile[bad, draws.integers(0, d)] = draws.choice([np.nan, np.inf, -np.inf, 3e38])
+        everyone = updates_of(hostile, shares, torch.float32)
+        rest = np.delete(np.arange(n), bad)
+        clean = Updates(
+            torch.from_numpy(rows[rest]),
+            torch.from_numpy(shares[rest]),
+            tuple(everyone.agents[at] for at in rest),
+        )
+        left = everyone.without([everyone.agents[at] for at in bad])
+        one, other = (rule.aggregate(given, {}, Context(seed=9)) for given in (left, clean))
+        assert torch.equal(one.update, other.update)
+        assert set(one.state) == set(other.state)
+        assert all(torch.equal(one.state[key], other.state[key]) for key in one.state)
