@@ -69,8 +69,12 @@ def play(
         RunFolderError: If the run folder cannot be written.
         KeyboardInterrupt: As it came; the run folder is then a valid unfinished one.
     """
+    try:
+        device = pick_device(scenario.compute.device)
+    except ValueError as error:
+        raise PlayError(str(error)) from error
     with RunFolder.create(out, scenario) as folder:
-        folder.write_environment(str(pick_device(scenario.compute.device)), sys.argv)
+        folder.write_environment(str(device), sys.argv)
         game = _play(scenario, runtime, _logged(progress, folder), wrap)
         record(game, folder)
         return PlayedGame(game.result, folder.path, render(folder.path))

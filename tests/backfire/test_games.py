@@ -180,3 +180,10 @@ def test_games_leave_global_state_alone(tmp_path):
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
     assert before[2] == torch.get_num_threads()
+
+
+def test_a_device_that_is_not_there_is_one_line_and_leaves_no_folder(tmp_path):
+    compute = {"device": "cuda:63"}
+    with pytest.raises(PlayError, match="cuda:63"):
+        play(small(QUICKSTART, compute=compute), out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
