@@ -127,7 +127,7 @@ class StackedNet(Net):
         weights = dict(zip(self._names, leaves, strict=True))
         if len(x) > 1:
             return self._call(weights, x)
-        twice = {name: w.expand(2, *w.shape[1:]) for name, w in weights.items()}
+        twice = {name: _laid_out(w.expand(2, *w.shape[1:])) for name, w in weights.items()}
         return self._call(twice, x.expand(2, *x.shape[1:]))[:1]
 
     @torch.no_grad()

@@ -55,6 +55,8 @@ class Images:
         return apart.transpose(0, 1).flatten(2)
 
 
+_LANES = 16  # numbers in a cache line, to which models of a stack are aligned on a CPU
+
 Value = Tensor | Images  # vectors (K, b, d), raw inputs (K, b, C, H, W), or feature maps
 Step = Callable[[Weights, Value], Value]
 
@@ -135,11 +137,15 @@ def _pool(layer: nn.Module, value: Value) -> Images:
 
 def _linear(name: str) -> Step:
     def step(weights: Weights, value: Value) -> Tensor:
-        x, transposed = _vectors(value), weights[f"{name}weight"].transpose(1, 2)
+        x, weight = _vectors(value), weights[f"{name}weight"]
+        _, outputs, inputs = weight.shape
+        if x.device.type == "cpu" and (inputs % _LANES or outputs % _LANES):
+            # Sums of a model that starts at an odd address are made in another order.
+            x = F.pad(x, (0, -inputs % _LANES))
+            weight = F.pad(weight, (0, -inputs % _LANES, 0, -outputs % _LANES))
+        out = torch.bmm(x, weight.transpose(1, 2))[..., :outputs]
         bias = weights.get(f"{name}bias")
-        if bias is None:
-            return torch.bmm(x, transposed)
-        return torch.baddbmm(bias.unsqueeze(1), x, transposed)
+        return out if bias is None else out + bias.unsqueeze(1)
 
     return step
 
