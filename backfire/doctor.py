@@ -23,7 +23,6 @@ FLOWER: Final = ((1, 39), (1, 40))
 NEEDED: Final = (
     "flwr",
     "jinja2",
-    "matplotlib",
     "numpy",
     "pillow",
     "pyarrow",
