@@ -148,7 +148,7 @@ def padded_width(rows: int, batch_size: int) -> int:
 
 def _row_weights(counts: Ints, x: Tensor) -> Tensor:
     real = np.arange(x.shape[1]) < counts[:, None]
-    return torch.from_numpy(real / counts[:, None]).to(x.device, x.dtype)
+    return torch.from_numpy(real / counts[:, None]).to(x.dtype).to(x.device)
 
 
 def _table(sizes: Sequence[Sequence[int]]) -> Ints:

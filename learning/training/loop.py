@@ -25,7 +25,6 @@ class Progress:
 
     Attributes:
         member: Its rows.
-        place: Its place in the group as it was asked for.
         stopper: Watches for early stopping, if any.
         curve: Figures of the finished epochs.
         state: Its final weights, once it is done.
@@ -33,7 +32,6 @@ class Progress:
     """
 
     member: Member
-    place: int
     stopper: Stopper | None
     curve: list[Figures] = field(default_factory=list)
     state: State = field(default_factory=dict)
@@ -76,10 +74,7 @@ class Loop:
             on_epoch: Told the number of finished epochs and all active models' figures.
         """
         stopping = self._spec.early_stopping
-        everyone = [
-            Progress(m, place, Stopper(stopping) if stopping else None)
-            for place, m in enumerate(members)
-        ]
+        everyone = [Progress(m, Stopper(stopping) if stopping else None) for m in members]
         active, best = everyone, self._net.snapshot()
         for epoch in range(self._epochs):
             before = self._net.snapshot()
@@ -93,7 +88,7 @@ class Loop:
 
     def _epoch(self, members: Sequence[Member], epoch: int) -> list[Figures]:
         lr = self._spec.optimizer.lr * rate_factor(self._spec.schedule, epoch, self._epochs)
-        sums = torch.zeros(2, len(members), device=self._device, dtype=torch.float64)
+        sums = self._zeros(len(members))
         for batch in self._maker.training(members, epoch, self._device):
             self._step(batch, lr, sums)
         finite = _finite(self._net).tolist()
@@ -108,6 +103,11 @@ class Loop:
                 members, finite, *sums.tolist(), self._validate(members), strict=True
             )
         ]
+
+    def _zeros(self, models: int) -> Tensor:
+        """Return sums of losses and of hits; in float64 where the device has it."""
+        exact = torch.float32 if self._device.type == "mps" else torch.float64
+        return torch.zeros(2, models, device=self._device, dtype=exact)
 
     def _step(self, batch: Batch, lr: float, sums: Tensor) -> None:
         m = len(batch.x)
@@ -128,7 +128,7 @@ class Loop:
         counts = [len(m.held) for m in members]
         if not any(counts):
             return [{} for _ in members]
-        sums = torch.zeros(2, len(members), device=self._device, dtype=torch.float64)
+        sums = self._zeros(len(members))
         for batch in self._maker.held_out(members, self._device):
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
                 logits = self._net.evaluate(batch.x)

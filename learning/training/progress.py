@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class EpochEvent:
         share: Share of the call's work that is done, in (0, 1].
         epoch: The group's finished epochs, from 1.
         epochs: Length of the group's training.
-        train_loss: Mean over the group.
-        train_accuracy: Mean over the group.
+        train_loss: Mean over the group's models that have not diverged; NaN if all have.
+        train_accuracy: Likewise.
     """
 
     models: int
@@ -56,8 +57,9 @@ class CallProgress:
             epochs: Length of the group's training.
             figures: Of each model that trained in this epoch.
         """
+        sound = [f for f in figures if isfinite(f["train_loss"])]
         loss, accuracy = (
-            sum(f[name] for f in figures) / len(figures)
+            sum(f[name] for f in sound) / len(sound) if sound else nan
             for name in ("train_loss", "train_accuracy")
         )
         with self._lock:

@@ -276,7 +276,8 @@ def test_last_weights_are_kept_where_the_best_are_not_asked_for():
 @pytest.mark.parametrize("together", [True, False])
 def test_a_training_that_diverges_stops_alone(together):
     broken = POOL.with_block(make_block("a2", POOL.block("a2").first_id, 9, scale=1e38))
-    engine = make_engine(optimizer=SGD(lr=0.5), compute={"together": together})
+    events: list[EpochEvent] = []
+    engine = make_engine(optimizer=SGD(lr=0.5), compute={"together": together}, events=events)
     models = engine.train([Training(broken), Training(broken.without_owner("a2"))])
     alone = make_engine(optimizer=SGD(lr=0.5), compute={"together": together})
     assert equal(models[1], alone.train([Training(POOL.without_owner("a2"))])[0])
@@ -286,6 +287,8 @@ def test_a_training_that_diverges_stops_alone(together):
     assert equal(models[0], untouched)
     assert [note for note in engine.notes if "diverged in epoch 1" in note]
     assert not alone.notes
+    losses = [e.train_loss for e in events]
+    assert np.isnan(losses).tolist() == ([False, False] if together else [True, False, False])
 
 
 @pytest.mark.parametrize("architecture", [Normed(), SmallCNN()])
