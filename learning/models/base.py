@@ -17,7 +17,8 @@ class Architecture(Method):
     scope, so it must use torch's ordinary initialisers only.
 
     Attributes:
-        batchable: Whether many such models can be trained as one (no BatchNorm, no dropout).
+        batchable: Whether many such models can be trained as one (no BatchNorm, no
+            dropout, no buffers).
     """
 
     batchable: ClassVar[bool] = False

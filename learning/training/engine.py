@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -30,6 +31,7 @@ from learning.training.order import validation_mask
 from learning.training.progress import CallProgress, EpochEvent
 from learning.training.rows import RowStore
 from learning.training.spec import ComputeSpec, TrainingSpec
+from learning.training.stack import StackedForward, stacked_forward
 
 __all__ = ["Engine", "EpochEvent", "Recipe", "pick_device"]
 
@@ -269,12 +271,17 @@ class Engine:
     def _net(self, requests: Sequence[Training]) -> Net:
         compute = self.recipe.compute
         states = [self._start(request) for request in requests]
-        module = self._fresh_module()
         if self._stacks():
             keep_freed_memory()
-            return StackedNet(module, states, compiled=compute.compile)
+            return StackedNet(states, self._stacked_forward)
+        module = self._fresh_module()
         module.load_state_dict(states[0])
         return PlainNet(module, channels_last=compute.channels_last, compiled=compute.compile)
+
+    @cached_property
+    def _stacked_forward(self) -> StackedForward:
+        forward = stacked_forward(self._template)
+        return torch.compile(forward) if self.recipe.compute.compile else forward
 
     def _start(self, request: Training) -> State:
         if request.start is None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from learning.training.stack import stacked_forward
+from learning.training.stack import StackedForward
 
 State = dict[str, Tensor]
 
@@ -95,20 +95,16 @@ class StackedNet(Net):
     """K models of one batchable architecture, weights stacked.
 
     Args:
-        template: A module of the architecture; only its layers are used.
-        states: The K models' initial weights.
-        compiled: Run the forward pass through `torch.compile`.
+        states: The K models' initial weights, by the names of the plain model's parameters.
+        forward: Their forward pass, see `learning.training.stack`.
     """
 
-    def __init__(
-        self, template: nn.Module, states: Sequence[State], *, compiled: bool = False
-    ) -> None:
-        self._names = [name for name, _ in template.named_parameters()]
+    def __init__(self, states: Sequence[State], forward: StackedForward) -> None:
+        self._names = list(states[0])
         self.tensors = {
             name: _laid_out(torch.stack([s[name] for s in states])) for name in self._names
         }
-        forward = stacked_forward(template)
-        self._call = torch.compile(forward) if compiled else forward
+        self._call = forward
 
     def leaves(self, models: int) -> Sequence[Tensor]:
         """Return fresh leaves that share memory with the stacked weights."""
