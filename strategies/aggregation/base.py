@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -74,7 +75,12 @@ class Aggregator(Method):
 
     Rules assume finite rows: admission quarantines the others. A row that slipped through ends in
     `NotFinite` or has no influence; it never ends in a model that is not finite.
+
+    Attributes:
+        needs_own: Whether the rule needs `Context.own`, the defender's own update.
     """
+
+    needs_own: ClassVar[bool] = False
 
     def infeasible(self, n: int) -> str | None:
         """Return why the rule cannot aggregate `n` contributions, in one line, or None."""

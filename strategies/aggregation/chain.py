@@ -42,9 +42,10 @@ def aggregate(
     for step in steps:
         rows = step.prepare(rows, context)
     result = rule.aggregate(rows, state, context)
-    if rows is updates or (rows.mixing is updates.mixing and rows.agents == updates.agents):
+    same = rows.matrix is updates.matrix
+    if same and rows.mixing is updates.mixing:
         return result
-    if rows.matrix is not updates.matrix or rows.mixing is None or updates.mixing is not None:
+    if not same or rows.mixing is None or updates.mixing is not None:
         return replace(result, trust=None, selected=None)
     mixing, selected = rows.mixing, result.selected
     return replace(

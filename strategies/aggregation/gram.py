@@ -70,12 +70,7 @@ def _centred_products(updates: Updates, memory: int, extra: Tensor | None) -> Te
             points[rows + 1 :] = extra[:, columns]
         points -= _row_of_median_norm(points[:rows])
         total.addmm_(points, points.T)
-    if not bool(torch.isfinite(total).all()):
-        raise NotFinite(
-            f"distances between the updates of round {updates.round} are not finite: expected "
-            "finite updates below 1e150, so admit only those"
-        )
-    return ((total + total.T) / 2).cpu()
+    return _finite((total + total.T) / 2, updates).cpu()
 
 
 def _row_of_median_norm(rows: Tensor) -> Tensor:
@@ -92,18 +87,33 @@ def squared_distances(gram: Tensor, rows: int) -> Doubles:
     return np.asarray(distances)
 
 
-def about_origin(gram: Tensor, rows: int) -> Tensor:
-    """Return the inner products of all points but the origin, which is point `rows`, about it."""
-    points = torch.arange(len(gram)) != rows
-    moved = gram - gram[rows] - gram[:, rows : rows + 1] + gram[rows, rows]
-    return moved[points][:, points]
+def about_origin(updates: Updates, memory: int) -> Tensor:
+    """Return the inner products of the rows, float64 (n, n) on the CPU.
+
+    Not by way of `gram`: about another centre, directions from the origin lose digits.
+    """
+    device = updates.matrix.device
+    total = torch.zeros(len(updates), len(updates), dtype=torch.float64, device=device)
+    for columns in updates.slices(memory):
+        rows = updates.chunk(columns).double()
+        total.addmm_(rows, rows.T)
+    return _finite((total + total.T) / 2, updates).cpu()
+
+
+def _finite(products: Tensor, updates: Updates) -> Tensor:
+    if not bool(torch.isfinite(products).all()):
+        raise NotFinite(
+            f"distances between the updates of round {updates.round} are not finite: expected "
+            "finite updates below 1e150, so admit only those"
+        )
+    return products
 
 
 def norms(updates: Updates, memory: int) -> Tensor:
     """Return the Euclidean norm of each row, float64 (n,) on the CPU."""
-    if updates.gram is not None:
-        squares = about_origin(gram(updates, memory), len(updates)).diagonal()
-        return squares.clamp(min=0).sqrt()
+    if updates.gram is not None and updates.mixing is not None:
+        rows = gram(updates, memory)
+        return distances_to(torch.eye(len(rows), dtype=torch.float64)[-1], rows)[:-1]
     total = torch.zeros(len(updates), dtype=torch.float64, device=updates.matrix.device)
     for columns in updates.slices(memory):
         total += updates.chunk(columns).double().square_().sum(dim=1)
@@ -133,3 +143,32 @@ def combine(updates: Updates, coefficients: Tensor, memory: int) -> Tensor:
             total.add_(updates.matrix[position, columns].double(), alpha=coefficient)
         out[columns] = total
     return out
+
+
+def distances_to(point: Tensor, gram: Tensor) -> Tensor:
+    """Return the distance of every point of `gram`, (n, n), to a sum of them.
+
+    Args:
+        point: Coefficients of the sum, float64 (n,), which add up to 1.
+        gram: float64 (n, n).
+    """
+    mixed = gram @ point
+    return (gram.diagonal() - 2 * mixed + point @ mixed).clamp(min=0).sqrt()
+
+
+def cosines(products: Tensor) -> Tensor:
+    """Return the cosines of rows from their inner products, float64 (n, n).
+
+    The cosine with a row of norm 0 is 0, also its own.
+    """
+    lengths = products.diagonal().sqrt()
+    lengths = torch.where(lengths > 0, lengths, torch.inf)
+    return (products / lengths / lengths[:, None]).clamp(-1, 1)
+
+
+def products_with(vector: Tensor, updates: Updates, memory: int) -> Tensor:
+    """Return the inner product of each row with `vector`, float64 (d,), as float64 (n,)."""
+    total = torch.zeros(len(updates), dtype=torch.float64, device=updates.matrix.device)
+    for columns in updates.slices(memory):
+        total += updates.chunk(columns).double() @ vector[columns]
+    return total.cpu()

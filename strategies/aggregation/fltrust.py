@@ -1,0 +1,46 @@
+"""FLTrust: the defender trains too, and trusts updates that point the way of its own.
+
+Cao, Fang, Liu, Gong, FLTrust: Byzantine-robust Federated Learning via Trust Bootstrapping, NDSS
+2021 (arXiv 2012.13995), section IV, with the defender's own update g_0:
+
+    TS_i = max(0, cos(g_i, g_0)),   g = sum_i TS_i |g_0| / |g_i| g_i / sum_i TS_i
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+
+from strategies.aggregation.base import Aggregate, Aggregator, Context, State
+from strategies.aggregation.gram import combine, norms, products_with
+from strategies.aggregation.updates import Updates
+
+
+class FLTrust(Aggregator):
+    """Averages by cosine with the defender's own update, at its norm; shares play no part."""
+
+    kind: Literal["fltrust"] = "fltrust"
+    paper: ClassVar[str] = "Cao et al., FLTrust, NDSS 2021, section IV"
+    needs_own: ClassVar[bool] = True
+
+    def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
+        """Return the mean by trust; 0 where no update points the defender's way.
+
+        Raises:
+            ValueError: If the context has no update of the defender's own.
+        """
+        if context.own is None:
+            raise ValueError("fltrust needs the defender's own update: give the defender a share")
+        own = context.own.to(updates.matrix.device, torch.float64)
+        length = float(torch.linalg.vector_norm(own))
+        # An update of norm 0 has no direction: 1 stands for its norm, its product is 0.
+        lengths = norms(updates, context.memory)
+        lengths = torch.where(lengths > 0, lengths, 1.0)
+        scores = (products_with(own, updates, context.memory) / lengths).clamp(min=0)
+        if length == 0 or float(scores.sum()) == 0:
+            notes = ("no update points the way of the defender's own: the model stays",)
+            return Aggregate(torch.zeros_like(updates.matrix[0]), 0 * scores, notes=notes)
+        trust = scores / scores.sum()
+        update = combine(updates, trust * length / lengths, context.memory)
+        return Aggregate(update, trust=trust)
