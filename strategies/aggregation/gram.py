@@ -23,6 +23,9 @@ from strategies.aggregation.updates import NotFinite, Updates
 
 Doubles = NDArray[np.float64]
 
+# Rows of a band of the Gram matrix: for many rows almost half of the products are left out.
+BAND = 256
+
 
 def gram(updates: Updates, memory: int, extra: Tensor | None = None) -> Tensor:
     """Return the inner products of the rows, the origin and extra points about a centre.
@@ -41,13 +44,17 @@ def gram(updates: Updates, memory: int, extra: Tensor | None = None) -> Tensor:
     known = updates.gram
     if known is None or extra is not None:
         known = _centred_products(updates, memory, extra)
-    if updates.mixing is None:
-        return known
-    lift = torch.eye(len(updates) + len(known) - updates.taken_count, dtype=torch.float64)
-    rows, taken = len(updates), updates.taken_count
-    lift = torch.cat([torch.zeros(len(lift), taken, dtype=torch.float64), lift[:, rows:]], dim=1)
-    lift[:rows, :taken] = updates.mixing
-    lift[:rows, taken] = 1 - updates.mixing.sum(dim=1)
+    return known if updates.mixing is None else _lifted(known, updates.mixing)
+
+
+def _lifted(known: Tensor, mixing: Tensor) -> Tensor:
+    """Return the products of mixed rows: what they lack to a sum of 1, the origin has."""
+    rows, taken = mixing.shape
+    others = len(known) - taken
+    lift = torch.zeros(rows + others, taken + others, dtype=torch.float64)
+    lift[:rows, :taken] = mixing
+    lift[:rows, taken] = 1 - mixing.sum(dim=1)
+    lift[rows:, taken:] = torch.eye(others)
     return lift @ known @ lift.T
 
 
@@ -69,8 +76,24 @@ def _centred_products(updates: Updates, memory: int, extra: Tensor | None) -> Te
         if extra is not None:
             points[rows + 1 :] = extra[:, columns]
         points -= _row_of_median_norm(points[:rows])
-        total.addmm_(points, points.T)
-    return _finite((total + total.T) / 2, updates).cpu()
+        _add_products(total, points)
+    return _symmetric(total, updates)
+
+
+def _add_products(total: Tensor, points: Tensor) -> None:
+    """Add the inner products of the points to the upper half of `total`, a band at a time."""
+    for first in range(0, len(points), BAND):
+        band = slice(first, first + BAND)
+        total[band, first:].addmm_(points[band], points[first:].T)
+
+
+def _symmetric(total: Tensor, updates: Updates) -> Tensor:
+    if not bool(torch.isfinite(total).all()):
+        raise NotFinite(
+            f"distances between the updates of round {updates.round} are not finite: expected "
+            "finite updates below 1e150, so admit only those"
+        )
+    return (total.triu() + total.triu(1).T).cpu()
 
 
 def _row_of_median_norm(rows: Tensor) -> Tensor:
@@ -95,18 +118,8 @@ def about_origin(updates: Updates, memory: int) -> Tensor:
     device = updates.matrix.device
     total = torch.zeros(len(updates), len(updates), dtype=torch.float64, device=device)
     for columns in updates.slices(memory):
-        rows = updates.chunk(columns).double()
-        total.addmm_(rows, rows.T)
-    return _finite((total + total.T) / 2, updates).cpu()
-
-
-def _finite(products: Tensor, updates: Updates) -> Tensor:
-    if not bool(torch.isfinite(products).all()):
-        raise NotFinite(
-            f"distances between the updates of round {updates.round} are not finite: expected "
-            "finite updates below 1e150, so admit only those"
-        )
-    return products
+        _add_products(total, updates.chunk(columns).double())
+    return _symmetric(total, updates)
 
 
 def norms(updates: Updates, memory: int) -> Tensor:

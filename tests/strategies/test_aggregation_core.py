@@ -213,3 +213,13 @@ def test_only_agents_that_are_there_can_be_left_out():
         given.without(["nobody"])
     with pytest.raises(ValueError, match="a row"):
         given.without(given.agents)
+
+
+def test_more_rows_than_a_band_holds():
+    rows = np.random.default_rng(16).standard_normal((600, 7))
+    given = updates_of(rows)
+    found = gram(given, LIMIT)
+    assert torch.equal(found, found.T)
+    exact = ((rows[:, None] - rows) ** 2).sum(axis=2)
+    np.testing.assert_allclose(squared_distances(found, 600), exact, atol=1e-12)
+    np.testing.assert_allclose(about_origin(given, LIMIT), rows @ rows.T, atol=1e-12)
