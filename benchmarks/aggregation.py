@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from strategies.aggregation.base import Aggregator, Context
+from strategies.aggregation.base import Aggregator, Context, threads_for
 from strategies.aggregation.geometric_median import GeometricMedian
 from strategies.aggregation.krum import Krum
 from strategies.aggregation.median import Median
@@ -58,8 +58,9 @@ def ours(rule: str, rows: torch.Tensor) -> torch.Tensor:
         return RULES[rule].aggregate(updates_of(rows), {}, Context()).update
     mixed = NearestNeighbourMixing(f=MALICIOUS).prepare(updates_of(rows), Context())
     out = torch.empty_like(rows)  # written out, which a chain of steps never needs
-    for columns in mixed.slices(Context().memory):
-        out[:, columns] = mixed.chunk(columns)
+    with threads_for(mixed):
+        for columns, block in mixed.chunks(Context().memory):
+            out[:, columns] = block
     return out
 
 

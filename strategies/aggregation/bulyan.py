@@ -48,9 +48,8 @@ class Bulyan(Aggregator):
         rows = torch.from_numpy(krum_order(squared, self.f, n - 2 * self.f)).sort().values
         comparisons = network(len(rows), range(len(rows)))
         out = torch.empty_like(updates.matrix[0])
-        for columns in updates.slices(context.memory):
-            block = updates.chunk(columns)[rows.to(out.device)]
-            ordered = ranked(block, range(len(rows)), comparisons)
+        for columns, block in updates.chunks(context.memory):
+            ordered = ranked(block[rows.to(out.device)], range(len(rows)), comparisons)
             out[columns] = mean_around_median(ordered, n - 4 * self.f)
         selected = torch.zeros(n, dtype=torch.bool)
         selected[rows] = True

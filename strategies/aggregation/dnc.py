@@ -64,7 +64,7 @@ class DnC(Aggregator):
         votes = np.zeros(n, np.int64)
         for _ in range(self.iterations):
             drawn = torch.randperm(updates.width, generator=generator)[: self.coordinates]
-            rows = updates.chunk(drawn.sort().values.to(updates.matrix.device))
+            rows = updates.some(drawn.sort().values)
             votes[lowest(outlier_scores(rows), n - int(self.filtered * self.f))] += 1
         return average_of(updates, np.flatnonzero(votes == votes.max()), context.memory)
 

@@ -28,10 +28,15 @@ class FLTrust(Aggregator):
         """Return the mean by trust; 0 where no update points the defender's way.
 
         Raises:
-            ValueError: If the context has no update of the defender's own.
+            ValueError: If the context has no update of the defender's own, or one of another
+                shape.
         """
-        if context.own is None:
-            raise ValueError("fltrust needs the defender's own update: give the defender a share")
+        if context.own is None or context.own.shape != (updates.width,):
+            found = "none" if context.own is None else f"one of shape {tuple(context.own.shape)}"
+            raise ValueError(
+                f"fltrust needs the defender's own update of shape ({updates.width},), got "
+                f"{found}: give the defender a share of the data"
+            )
         own = context.own.to(updates.matrix.device, torch.float64)
         length = float(torch.linalg.vector_norm(own))
         # An update of norm 0 has no direction: 1 stands for its norm, its product is 0.

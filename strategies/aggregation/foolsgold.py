@@ -54,10 +54,10 @@ class FoolsGold(Aggregator):
 
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return the mean by trust; 0 where all agents are copies of each other."""
-        state, columns = dict(state), slice(0, updates.width)
+        state, columns = dict(state), torch.arange(updates.width)
         if self.layer == "head" and context.head is not None:
-            columns = context.head
-        history = updates.chunk(columns)
+            columns = columns[context.head]
+        history = updates.some(columns)
         for row, agent in zip(history, updates.agents, strict=True):
             row += state.get(f"history/{agent}", torch.zeros_like(row)).to(row)
             state[f"history/{agent}"] = row.clone()

@@ -23,8 +23,9 @@ from strategies.aggregation.updates import NotFinite, Updates
 
 Doubles = NDArray[np.float64]
 
-# Rows of a band of the Gram matrix: for many rows almost half of the products are left out.
-BAND = 256
+# Rows of a band of the Gram matrix: for many rows almost half of the products are left out, and
+# bands that are thinner are slower.
+BAND = 32
 
 
 def gram(updates: Updates, memory: int, extra: Tensor | None = None) -> Tensor:
@@ -59,7 +60,11 @@ def _lifted(known: Tensor, mixing: Tensor) -> Tensor:
 
 
 def with_gram(updates: Updates, memory: int) -> Updates:
-    """Return the same updates with their Gram matrix, for all that asks for it later."""
+    """Return the same updates with their Gram matrix, for all that asks for it later.
+
+    `Updates.without` keeps what is left of it: the aggregates without one agent or another cost
+    one Gram matrix together.
+    """
     if updates.gram is not None:
         return updates
     return replace(updates, gram=_centred_products(updates, memory, None))
@@ -70,9 +75,8 @@ def _centred_products(updates: Updates, memory: int, extra: Tensor | None) -> Te
     size = rows + 1 + (0 if extra is None else len(extra))
     device = updates.matrix.device
     total = torch.zeros(size, size, dtype=torch.float64, device=device)
-    for columns in updates.slices(memory):
-        points = total.new_zeros(size, columns.stop - columns.start)
-        points[:rows] = updates.raw(columns)
+    for columns, points in updates.raw_chunks(memory, torch.float64, more=size - rows):
+        points[rows] = 0
         if extra is not None:
             points[rows + 1 :] = extra[:, columns]
         points -= _row_of_median_norm(points[:rows])
@@ -117,19 +121,19 @@ def about_origin(updates: Updates, memory: int) -> Tensor:
     """
     device = updates.matrix.device
     total = torch.zeros(len(updates), len(updates), dtype=torch.float64, device=device)
-    for columns in updates.slices(memory):
-        _add_products(total, updates.chunk(columns).double())
+    for _, rows in updates.chunks(memory, torch.float64):
+        _add_products(total, rows)
     return _symmetric(total, updates)
 
 
 def norms(updates: Updates, memory: int) -> Tensor:
     """Return the Euclidean norm of each row, float64 (n,) on the CPU."""
     if updates.gram is not None and updates.mixing is not None:
-        rows = gram(updates, memory)
-        return distances_to(torch.eye(len(rows), dtype=torch.float64)[-1], rows)[:-1]
+        known = gram(updates, memory)
+        return distances_to(torch.eye(len(known), dtype=torch.float64)[-1], known)[:-1]
     total = torch.zeros(len(updates), dtype=torch.float64, device=updates.matrix.device)
-    for columns in updates.slices(memory):
-        total += updates.chunk(columns).double().square_().sum(dim=1)
+    for _, rows in updates.chunks(memory, torch.float64):
+        total += rows.square_().sum(dim=1)
     return total.sqrt().cpu()
 
 
@@ -182,6 +186,6 @@ def cosines(products: Tensor) -> Tensor:
 def products_with(vector: Tensor, updates: Updates, memory: int) -> Tensor:
     """Return the inner product of each row with `vector`, float64 (d,), as float64 (n,)."""
     total = torch.zeros(len(updates), dtype=torch.float64, device=updates.matrix.device)
-    for columns in updates.slices(memory):
-        total += updates.chunk(columns).double() @ vector[columns]
+    for columns, rows in updates.chunks(memory, torch.float64):
+        total += rows @ vector[columns]
     return total.cpu()

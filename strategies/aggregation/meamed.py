@@ -39,7 +39,7 @@ class Meamed(Aggregator):
         n = len(updates)
         comparisons = network(n, range(n))
         out = torch.empty_like(updates.matrix[0])
-        for columns in updates.slices(context.memory):
-            ordered = ranked(updates.chunk(columns), range(n), comparisons)
+        for columns, block in updates.chunks(context.memory):
+            ordered = ranked(block, range(n), comparisons)
             out[columns] = mean_around_median(ordered, n - self.f)
         return Aggregate(out)

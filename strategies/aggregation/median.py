@@ -27,6 +27,6 @@ class Median(Aggregator):
         ranks = middle(len(updates))
         comparisons = network(len(updates), ranks)
         out = torch.empty_like(updates.matrix[0])
-        for columns in updates.slices(context.memory):
-            out[columns] = average(ranked(updates.chunk(columns), ranks, comparisons))
+        for columns, block in updates.chunks(context.memory):
+            out[columns] = average(ranked(block, ranks, comparisons))
         return Aggregate(out)

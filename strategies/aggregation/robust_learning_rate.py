@@ -37,7 +37,7 @@ class RobustLearningRate(Aggregator):
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return the weighted mean with its signs."""
         update = combine(updates, updates.shares, context.memory)
-        for columns in updates.slices(context.memory):
-            votes = updates.chunk(columns).sign_().sum(dim=0).abs()
-            update[columns] *= torch.where(votes >= self.threshold, 1, -1)
+        for columns, block in updates.chunks(context.memory):
+            votes = block.sign_().sum(dim=0)
+            update[columns] *= torch.where(votes.abs() >= self.threshold, 1, -1)
         return Aggregate(update)

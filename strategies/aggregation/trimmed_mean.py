@@ -41,6 +41,6 @@ class TrimmedMean(Aggregator):
         # The mean of all values needs no order.
         comparisons = network(len(updates), ranks) if self.f else []
         out = torch.empty_like(updates.matrix[0])
-        for columns in updates.slices(context.memory):
-            out[columns] = average(ranked(updates.chunk(columns), ranks, comparisons))
+        for columns, block in updates.chunks(context.memory):
+            out[columns] = average(ranked(block, ranks, comparisons))
         return Aggregate(out)

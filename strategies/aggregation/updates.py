@@ -30,10 +30,11 @@ class Updates:
     """What the admitted agents handed over in one round, ``w_i - w_global`` row by row.
 
     Attributes:
-        matrix: Finite float32 or float64 (all, d), on any device, possibly mapped from a file.
-            Nothing in this package writes to it.
-        weights: Registered share of each row, float64 (n,), >= 0 and not all 0; never what an
-            agent claims.
+        matrix: Finite float32 or float64 (all, d), on any device, possibly mapped from a file
+            (`numpy.memmap` with mode "c" or "r+", since torch warns of read-only memory). Nothing
+            in this package writes to it.
+        weights: Registered share of each row, float64 (n,) on the CPU, >= 0 and not all 0; never
+            what an agent claims.
         agents: Name of each row, in scenario order; ties are broken in this order.
         round: Round of the game.
         taken: Which rows of `matrix` there are, int64 (count,); None for all.
@@ -97,19 +98,51 @@ class Updates:
         for first in range(0, self.width, wide):
             yield slice(first, min(first + wide, self.width))
 
-    def raw(self, columns: slice | Tensor) -> Tensor:
-        """Return a fresh contiguous copy of some columns of the rows that are taken."""
-        if self.taken is None:
-            return self.matrix[:, columns].clone(memory_format=torch.contiguous_format)
-        rows = self.taken[:, None] if isinstance(columns, Tensor) else self.taken
-        return self.matrix[rows, columns].contiguous()
+    def raw_chunks(
+        self, memory: int, dtype: torch.dtype | None = None, more: int = 0
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Yield all columns of the rows that are taken, before any mixing; see `chunks`.
 
-    def chunk(self, columns: slice | Tensor) -> Tensor:
-        """Return a fresh contiguous copy of some columns, (n, width), which may be overwritten."""
-        block = self.raw(columns)
+        Args:
+            memory: Bytes that may be taken.
+            dtype: Of the chunks; that of the matrix if None.
+            more: Rows to add at the end of a chunk; what they hold is not defined.
+        """
+        buffer: Tensor | None = None
+        for columns in self.slices(memory):
+            wide, rows = columns.stop - columns.start, self.taken_count
+            if buffer is None:
+                buffer = self.matrix.new_empty(rows + more, wide, dtype=dtype)
+            block = buffer[:, :wide]
+            block[:rows] = self.matrix[self._rows, columns]
+            yield columns, block
+
+    def chunks(
+        self, memory: int, dtype: torch.dtype | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Yield all columns, a chunk (n, width) at a time.
+
+        A chunk may be overwritten; the next one takes its place, since memory that is new costs
+        more than the copy.
+        """
+        if self.mixing is None:
+            yield from self.raw_chunks(memory, dtype)
+            return
+        mixing = self.mixing.to(self.matrix.device)
+        for columns, block in self.raw_chunks(memory, torch.float64):
+            yield columns, (mixing @ block).to(dtype or self.matrix.dtype)
+
+    def some(self, columns: Tensor) -> Tensor:
+        """Return a copy of the columns at some positions, int64 (width,), as (n, width)."""
+        rows = self._rows[:, None] if isinstance(self._rows, Tensor) else self._rows
+        block = self.matrix[rows, columns.to(self.matrix.device)]
         if self.mixing is None:
             return block
         return (self.mixing.to(block.device) @ block.double()).to(block.dtype)
+
+    @property
+    def _rows(self) -> Tensor | slice:
+        return slice(None) if self.taken is None else self.taken
 
     def without(self, agents: Sequence[str]) -> Updates:
         """Return the updates without those of some agents; the matrix is shared.

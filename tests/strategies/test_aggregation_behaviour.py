@@ -106,6 +106,8 @@ def test_fltrust_takes_only_what_points_its_way_and_at_its_length():
 def test_fltrust_needs_an_own_update_and_survives_one_that_says_nothing():
     with pytest.raises(ValueError, match="the defender's own update"):
         FLTrust().aggregate(updates_of(np.ones((3, 2))), {}, Context())
+    with pytest.raises(ValueError, match=r"one of shape \(3,\)"):
+        FLTrust().aggregate(updates_of(np.ones((3, 2))), {}, Context(own=torch.ones(3)))
     assert FLTrust.needs_own
     assert not any(rule.needs_own for kind, rule in RULES.items() if kind != "fltrust")
     for own, rows in ((torch.zeros(2), np.ones((3, 2))), (torch.ones(2), -np.ones((3, 2)))):

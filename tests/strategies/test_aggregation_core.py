@@ -145,9 +145,11 @@ def test_mixed_rows_are_never_made_and_yet_measured_and_summed_exactly():
         np.testing.assert_allclose(norms(known, LIMIT), np.linalg.norm(made, axis=1))
     factors = torch.from_numpy(draws.random(4))
     np.testing.assert_allclose(combine(given, factors, LIMIT), factors.numpy() @ made, atol=1e-14)
-    np.testing.assert_allclose(given.chunk(slice(3, 9)), made[:, 3:9], atol=1e-14)
+    for memory in (LIMIT, 24 * 9 * 7):
+        parts = [block.clone() for _, block in given.chunks(memory)]
+        np.testing.assert_allclose(torch.cat(parts, dim=1), made, atol=1e-14)
     picked = torch.tensor([1, 30, 7])
-    np.testing.assert_allclose(given.chunk(picked), made[:, picked], atol=1e-14)
+    np.testing.assert_allclose(given.some(picked), made[:, picked], atol=1e-14)
 
 
 def test_leaving_agents_out_keeps_rows_weights_names_and_products_together():
@@ -161,20 +163,21 @@ def test_leaving_agents_out_keeps_rows_weights_names_and_products_together():
         assert fewer.round == 4
         assert fewer.matrix is given.matrix
         assert torch.equal(fewer.weights, weights[[2, 3, 5]])
-        assert np.array_equal(fewer.chunk(slice(0, 20)), rows[[2, 3, 5]])
+        assert np.array_equal(fewer.some(torch.arange(20)), rows[[2, 3, 5]])
         found = squared_distances(gram(fewer, LIMIT), 3)
         np.testing.assert_allclose(found, oracle.squared(rows[[2, 3, 5]]), atol=1e-12)
     mixed = given.mixed(some_mixing(draws, 3, 6), ("x", "y", "z"), torch.ones(3).double())
-    whole = mixed.chunk(slice(0, 20))
-    assert torch.equal(mixed.without(["y"]).chunk(slice(0, 20)), whole[[0, 2]])
+    whole = mixed.some(torch.arange(20))
+    assert torch.equal(mixed.without(["y"]).some(torch.arange(20)), whole[[0, 2]])
 
 
 def test_chunks_are_copies_that_rules_may_overwrite():
     rows = np.random.default_rng(15).standard_normal((3, 10))
     given = updates_of(rows.copy())
-    for columns in given.slices(LIMIT):
-        given.chunk(columns).zero_()
-    given.without(["agent 1"]).chunk(slice(0, 10)).zero_()
+    for source in (given, given.without(["agent 1"]), given.mixed(torch.eye(3).double())):
+        for _, block in source.chunks(LIMIT):
+            block.zero_()
+        source.some(torch.arange(10)).zero_()
     assert np.array_equal(given.matrix, rows)
 
 

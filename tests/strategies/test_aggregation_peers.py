@@ -44,7 +44,7 @@ def answer(rule, rows):
 
 def prepared(step, rows):
     after = step.prepare(updates_of(rows), Context())
-    return after.chunk(slice(0, after.width)).numpy()
+    return after.some(torch.arange(after.width)).numpy()
 
 
 @pytest.fixture(scope="module")

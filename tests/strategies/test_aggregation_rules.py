@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from learning.method import discover
 from strategies.aggregation.base import Aggregator, Context, Infeasible
 from strategies.aggregation.flame import majority
+from strategies.aggregation.gram import with_gram
 from strategies.aggregation.updates import NotFinite, Updates
 
 RULES = discover(Aggregator, "strategies.aggregation")
@@ -323,12 +324,14 @@ def test_it_changes_nothing_keeps_the_dtype_and_draws_from_its_own_seed(rule, en
     rows = np.random.default_rng(2).standard_normal((entry.least + 4, 50))
     given_rows = updates_of(rows, dtype=dtype)
     before, global_state = given_rows.matrix.clone(), torch.random.get_rng_state()
+    threads = torch.get_num_threads()
     numpy_state = copy.deepcopy(np.random.get_state()[1])
     first = rule.aggregate(given_rows, {}, Context(seed=5, own=own(50)))
     again = rule.aggregate(given_rows, {}, Context(seed=5, own=own(50)))
     assert torch.equal(given_rows.matrix, before)
     assert torch.equal(torch.random.get_rng_state(), global_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
+    assert torch.get_num_threads() == threads
     assert first.update.dtype == dtype
     assert first.update.shape == (50,)
     assert torch.equal(first.update, again.update)
@@ -378,6 +381,19 @@ def test_a_row_that_is_not_finite_never_gives_a_model_that_is_not(rule, entry, p
         assert "finite updates" in str(error)  # noqa: PT017 - a refusal is as good as an answer
     else:
         assert torch.isfinite(result.update).all()
+
+
+@pytest.mark.parametrize(("rule", "entry"), CASES)
+def test_one_gram_matrix_serves_the_aggregates_without_each_agent(rule, entry):
+    rows = np.random.default_rng(7).standard_normal((entry.least + 4, 40))
+    everyone, context = updates_of(rows), Context(own=own(40))
+    known = with_gram(everyone, context.memory)
+    for at, name in enumerate(everyone.agents):
+        fewer = rule.aggregate(known.without([name]), {}, context).update
+        rest = tuple(other for other in everyone.agents if other != name)
+        fresh = Updates(torch.from_numpy(np.delete(rows, at, 0)), everyone.weights[1:], rest)
+        wanted = rule.aggregate(fresh, {}, context).update
+        torch.testing.assert_close(fewer, wanted, rtol=1e-6, atol=1e-6)
 
 
 PLACEMENTS = 500
