@@ -16,11 +16,12 @@ from backfire.runtimes.local import run_local
 from backfire.runtimes.ray import run_ray
 from clients.agents import deal_scenario
 from clients.app import create_app as create_client
+from clients.app import create_apps
 from learning.training.engine import pick_device
 from scenarios.schema import Scenario
 from server.app import create_app as create_server
 from server.events import Event, Observer, ignore
-from server.pooled import Game
+from server.game import Game
 from server.record import record
 from server.results import GameResult
 from server.run_folder import RunFolder
@@ -90,7 +91,8 @@ def _play(
         if runtime == "local":
             dealt = deal_scenario(scenario)
             server = create_server(text, dealt, observe, games.append)
-            run_local(server, create_client(text, dealt), names, wrap)
+            client, cohort = create_apps(text, dealt)
+            run_local(server, client, names, wrap, cohort)
         elif runtime == "ray":
             server = create_server(text, None, observe, games.append)
             run_ray(server, create_client(text), len(names))

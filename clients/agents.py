@@ -80,14 +80,14 @@ class Agents:
             raise ValueError(f"agent {place.name!r} cannot play: {error}") from error
 
     def _share(self, name: str) -> Share:
-        dealt = self._dealt()
+        dealt = self.dealt()
         train, run = split_share(
             dealt.shares[name], self._scenario.run_time_share, self._scenario.seed, name
         )
         return Share(dealt.x[train], dealt.y[train], dealt.x[run], dealt.y[run])
 
     def _seat(self, place: Place) -> Seat:
-        scenario, dealt = self._scenario, self._dealt()
+        scenario, dealt = self._scenario, self.dealt()
         reference = scenario.poison_count.reference_agents
         return Seat(
             name=place.name,
@@ -102,7 +102,8 @@ class Agents:
             rounding=scenario.poison_count.rounding,
         )
 
-    def _dealt(self) -> Deal:
+    def dealt(self) -> Deal:
+        """Return the dealt data; dealt once in this process."""
         if self._deal is None:
             self._deal = deal_scenario(self._scenario)
         return self._deal

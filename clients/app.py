@@ -2,25 +2,31 @@
 
 It answers three queries: ``query.hello`` (which agent is here), ``query.contribute`` (rows of the
 contribution) and ``query.reveal`` (for the referee alone: run-time sets and what was poisoned).
-Rows are asked for by range, so that a large share travels in several messages.
+Rows are asked for by range, so that a large share travels in several messages. In a federated
+game it answers ``train.update``: the global model, trained on the agent's own rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
-from scenarios.loader import parse
 
 from clients.agents import Agents
 from clients.behaviours.base import Play, Share
+from clients.local_training import LocalTraining, Request
 from learning.data.deal import Deal
-from learning.wire import pack
+from learning.weights import to_state
+from learning.wire import RECORD, pack
+from scenarios.loader import parse
+from scenarios.schema import Scenario
 
 Arrays = Mapping[str, NDArray[np.generic]]
+Cohort = Callable[[Sequence[Message], Sequence[Context]], list[Message]]
 
 
 def create_app(scenario_text: str | None = None, dealt: Deal | None = None) -> ClientApp:
@@ -30,18 +36,27 @@ def create_app(scenario_text: str | None = None, dealt: Deal | None = None) -> C
         scenario_text: The scenario (YAML or JSON); by default the run's ``scenario`` setting.
         dealt: The dealt data, where this process already has it.
     """
-    client = ClientApp()
-    tables: dict[str, Agents] = {}
+    return create_apps(scenario_text, dealt)[0]
 
-    def agents(context: Context) -> Agents:
+
+def create_apps(
+    scenario_text: str | None = None, dealt: Deal | None = None
+) -> tuple[ClientApp, Cohort]:
+    """Return the agents' app, and a function that answers many ``train.update`` at once.
+
+    Both give the same replies; a runtime whose agents live in one process may use the second.
+    """
+    client = ClientApp()
+    tables: dict[str, _Table] = {}
+
+    def table(context: Context) -> _Table:
         text = scenario_text or str(context.run_config["scenario"])
         if text not in tables:
-            tables[text] = Agents(parse(text, "scenario"), dealt)
+            tables[text] = _Table(parse(text, "scenario"), dealt)
         return tables[text]
 
     def me(context: Context) -> str:
-        table = agents(context)
-        return table.names[int(context.node_config["partition-id"])]
+        return table(context).agents.names[int(context.node_config["partition-id"])]
 
     @client.query("hello")
     def hello(message: Message, context: Context) -> Message:
@@ -50,16 +65,54 @@ def create_app(scenario_text: str | None = None, dealt: Deal | None = None) -> C
 
     @client.query("contribute")
     def contribute(message: Message, context: Context) -> Message:
-        _, play = agents(context).play(me(context))
+        _, play = table(context).agents.play(me(context))
         return Message(pack(_rows({"x": play.x, "y": play.y}, message)), reply_to=message)
 
     @client.query("reveal")
     def reveal(message: Message, context: Context) -> Message:
-        share, play = agents(context).play(me(context))
+        share, play = table(context).agents.play(me(context))
         part = str(message.content.config_records["ask"]["part"])
         return Message(pack(_rows(revealed(share, play)[part], message)), reply_to=message)
 
-    return client
+    @client.train("update")
+    def update(message: Message, context: Context) -> Message:
+        return cohort([message], [context])[0]
+
+    def cohort(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
+        pairs = list(zip(messages, contexts, strict=True))
+        requests = [_request(message, me(context)) for message, context in pairs]
+        trained = table(contexts[0]).training.train(requests)
+        return [
+            Message(pack(arrays), reply_to=message)
+            for message, arrays in zip(messages, trained, strict=True)
+        ]
+
+    return client, cohort
+
+
+class _Table:
+    """The agents of one scenario in this process, and how they train."""
+
+    def __init__(self, scenario: Scenario, dealt: Deal | None) -> None:
+        self._scenario = scenario
+        self.agents = Agents(scenario, dealt)
+
+    @cached_property
+    def training(self) -> LocalTraining:
+        data = self.agents.dealt().data
+        return LocalTraining(self._scenario, self.agents, data.shape, data.classes)
+
+
+def _request(message: Message, agent: str) -> Request:
+    ask = message.content.config_records["ask"]
+    world = str(ask["world"])
+    received = message.content.array_records[RECORD]
+    return Request(
+        agent=agent,
+        round=int(str(ask["round"])),
+        poisoned=world in ("attacked", f"alone/{agent}"),
+        start=to_state({name: array.numpy() for name, array in received.items()}),
+    )
 
 
 def revealed(share: Share, play: Play) -> dict[str, Arrays]:

@@ -100,7 +100,7 @@ def _is_method(item: object, family: type[Method]) -> bool:
     )
 
 
-def one_of(family: type[Method], *packages: str) -> Any:
+def one_of(family: type[Method], *packages: str) -> Any:  # noqa: ANN401 - a type for pydantic
     """Return the union type of a family's methods, told apart by `kind`, for a pydantic field.
 
     Raises:

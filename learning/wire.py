@@ -44,7 +44,7 @@ class Expected:
 
 def pack(arrays: Mapping[str, NDArray[np.generic]]) -> RecordDict:
     """Return a record of named arrays."""
-    record = ArrayRecord({name: Array(np.ascontiguousarray(a)) for name, a in arrays.items()})
+    record = ArrayRecord({name: Array(np.asarray(a, order="C")) for name, a in arrays.items()})
     return RecordDict({RECORD: record})
 
 

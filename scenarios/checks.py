@@ -20,6 +20,9 @@ MAX_AGENTS: Final = 100_000
 # Fields of behaviours, and of what they contain, that hold labels of the data set.
 _LABEL_FIELDS: Final = frozenset({"target", "source", "label", "labels", "others"})
 
+# A federated defender's rule aggregates also what its index is made of.
+_AFTER_INDEXING: Final = frozenset({"hook", "preaggregation", "aggregation"})
+
 Path = tuple[str | int, ...]
 
 
@@ -45,6 +48,7 @@ def problems(scenario: Scenario) -> list[Problem]:
         *_names(scenario),
         *_labels(scenario),
         *_defences(scenario),
+        *_federation(scenario),
         *_training(scenario),
     ]
 
@@ -108,7 +112,7 @@ def _defences(scenario: Scenario) -> Iterator[Problem]:
                 )
             if index is not None and family == "indexing":
                 yield Problem(path, f"expected one indexing defence at most, got {kind} as another")
-            elif index is not None and family != "hook":
+            elif index is not None and family not in _AFTER_INDEXING:
                 yield Problem(path, f"expected only hooks after an indexing defence, got {kind}")
             if family == "indexing":
                 index = position
@@ -125,7 +129,57 @@ def _training(scenario: Scenario) -> Iterator[Problem]:
         )
 
 
+def _federation(scenario: Scenario) -> Iterator[Problem]:
+    """Check which defences can be played in which game, and in what order."""
+    federated = scenario.game == "federated"
+    game = "a federated game" if federated else "a pooled game"
+    barred = {"filter", "hook"} if federated else {"preaggregation", "aggregation"}
+    for name, defences in scenario.defenders.items():
+        families = [_family(defence) for defence in defences]
+        for position, (defence, family) in enumerate(zip(defences, families, strict=True)):
+            kind = str(getattr(defence, "kind", ""))
+            path = ("defenders", name, position)
+            if family in barred:
+                yield Problem(path, f"expected a defence of {game}, got {kind}")
+            elif federated and family == "aggregation" and position < len(defences) - 1:
+                yield Problem(path, f"expected the aggregation rule last, got {kind} before others")
+            elif federated and family == "indexing" and not _kept_in_rounds(defence):
+                yield Problem(
+                    path, f"expected {kind} with method: exact or shards, and index: known"
+                )
+        if federated:
+            yield from _feasible(scenario, name)
+
+
+def _feasible(scenario: Scenario, name: str) -> Iterator[Problem]:
+    """Check that the rules fit the number of agents in a round."""
+    count = scenario.sampled()
+    for position, defence in enumerate(scenario.defenders[name]):
+        infeasible = getattr(defence, "infeasible", None)
+        if infeasible is not None:
+            reason = infeasible(count)
+            if reason is not None:
+                yield Problem(("defenders", name, position), f"expected a feasible rule: {reason}")
+                return
+            count = defence.rows(count) if hasattr(defence, "rows") else count
+
+
+def _kept_in_rounds(defence: object) -> bool:
+    return getattr(defence, "method", "exact") in ("exact", "shards") and (
+        getattr(defence, "index", "known") == "known"
+    )
+
+
+_FAMILY_OF_BASE: Final = {
+    "Indexing": "indexing",
+    "TrainingHook": "hook",
+    "Filter": "filter",
+    "PreAggregator": "preaggregation",
+    "Aggregator": "aggregation",
+}
+
+
 def _family(defence: object) -> str:
-    """Return whether a defence is an `indexing` or a `hook`; these stand above this folder."""
-    bases = {base.__name__ for base in type(defence).__mro__}
-    return "indexing" if "Indexing" in bases else "hook" if "TrainingHook" in bases else "other"
+    """Return a defence's family by its base class, which stands above this folder."""
+    bases = (base.__name__ for base in type(defence).__mro__)
+    return next((_FAMILY_OF_BASE[base] for base in bases if base in _FAMILY_OF_BASE), "other")

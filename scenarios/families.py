@@ -15,5 +15,16 @@ FAMILIES: Final[dict[str, str]] = {
     "augmentation": "strategies.augmentation",
     "hook": "strategies.hooks",
     "indexing": "strategies.indexing",
+    "preaggregation": "strategies.preaggregation",
+    "aggregation": "strategies.aggregation",
     "attack": "learning.attacks",
 }
+
+DEFENCES: Final = (
+    "filtering",
+    "augmentation",
+    "hook",
+    "indexing",
+    "preaggregation",
+    "aggregation",
+)

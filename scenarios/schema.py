@@ -22,7 +22,8 @@ from learning.models.base import Architecture
 from learning.training.spec import ComputeSpec, TrainingSpec
 from scenarios import checks
 from scenarios.digest import digest_of
-from scenarios.families import FAMILIES
+from scenarios.families import DEFENCES, FAMILIES
+from scenarios.federation import FederationSpec
 
 if TYPE_CHECKING:
     AnyData = DataSource
@@ -37,9 +38,7 @@ else:
     AnyAttack = one_of(InputAttack, FAMILIES["attack"])
     AnyPartition = one_of(Partition, FAMILIES["partition"])
     AnyBehaviour = one_of(Method, FAMILIES["behaviour"])
-    AnyDefence = one_of(
-        Method, *(FAMILIES[name] for name in ("filtering", "augmentation", "hook", "indexing"))
-    )
+    AnyDefence = one_of(Method, *(FAMILIES[name] for name in DEFENCES))
 
 
 def _printable(name: str) -> str:
@@ -136,12 +135,17 @@ class Scenario(_Spec):
     description: str = Field(
         "", max_length=4000, description="What the game shows, for readers; not part of the game."
     )
-    game: Literal["pooled"] = Field(
-        "pooled", description="pooled: agents contribute data once, the defender trains."
+    game: Literal["pooled", "federated"] = Field(
+        "pooled",
+        description="pooled: agents contribute data once, the defender trains. federated: agents "
+        "contribute model updates, round after round.",
     )
     data: AnyData = Field(description="The data set that is dealt to all parties.")
     model: AnyModel = Field(description="The model that the defender trains.")
     training: TrainingSpec = Field(TrainingSpec(), description="How the defender trains.")
+    federation: FederationSpec = Field(
+        FederationSpec(), description="The rounds; read by federated games."
+    )
     compute: ComputeSpec = Field(
         ComputeSpec(), description="Where and how precisely to compute; not part of the game."
     )
@@ -205,6 +209,11 @@ class Scenario(_Spec):
             for group in self.agents
             for index in range(group.count)
         )
+
+    def sampled(self) -> int:
+        """Return how many agents are sampled for a round of a federated game, at least 1."""
+        agents = sum(group.count for group in self.agents)
+        return max(1, round(self.federation.participation * agents))
 
     def resolved(self) -> dict[str, Any]:
         """Return the scenario with every default written out, as JSON values."""

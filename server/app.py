@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from scenarios.loader import parse
 
 from clients.agents import deal_scenario
 from learning.data.deal import Deal
+from scenarios.loader import parse
 from server.events import Observer, ignore
-from server.pooled import Game, play_pooled
+from server.federated import play_federated
+from server.game import Game
+from server.pooled import play_pooled
 
 
 def create_app(
@@ -34,7 +36,8 @@ def create_app(
     def main(grid: Grid, context: Context) -> None:
         scenario = parse(scenario_text or str(context.run_config["scenario"]), "scenario")
         data = dealt if dealt is not None else deal_scenario(scenario)
-        finish(play_pooled(scenario, data, grid, observe))
+        play = play_federated if scenario.game == "federated" else play_pooled
+        finish(play(scenario, data, grid, observe))
 
     return server
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from learning.wire import Refusal
+from learning.wire import RECORD, Refusal
 
-_IN_FLIGHT = 64
+_IN_FLIGHT = 256
+_IN_FLIGHT_BYTES = 2**29
 _POLL_SECONDS = 0.05
 
 
@@ -26,13 +27,17 @@ class Ask:
 
     Attributes:
         agent: Whom to ask.
-        action: The query, such as ``contribute``.
+        action: The action, such as ``contribute``.
         fields: What to ask for.
+        category: ``query`` or ``train``.
+        arrays: A model to send along; one record may go to many agents.
     """
 
     agent: str
     action: str
     fields: Mapping[str, int | str]
+    category: str = "query"
+    arrays: ArrayRecord | None = None
 
 
 class Exchange:
@@ -91,14 +96,17 @@ class Exchange:
         open_asks: dict[str, Ask],
         refuse: Callable[[Ask, Refusal], None],
     ) -> None:
-        while waiting and len(open_asks) < _IN_FLIGHT:
+        while waiting and len(open_asks) < _room(waiting[-1]):
             ask = waiting.pop()
             node = self._nodes.get(ask.agent)
             if node is None:
                 refuse(ask, Refusal("missing", "the agent has not joined"))
                 continue
             content = RecordDict({"ask": ConfigRecord(dict(ask.fields))})
-            message = Message(content, node, f"query.{ask.action}", ttl=max(self._deadline, 1.0))
+            if ask.arrays is not None:
+                content[RECORD] = ask.arrays
+            kind = f"{ask.category}.{ask.action}"
+            message = Message(content, node, kind, ttl=max(self._deadline, 1.0))
             for message_id in self._grid.push_messages([message]):
                 open_asks[message_id] = ask
 
@@ -125,6 +133,12 @@ class Exchange:
             read(ask, reply.content)
         except Refusal as refusal:
             refuse(ask, refusal)
+
+
+def _room(ask: Ask) -> int:
+    """Return how many requests like this one may be open: their replies are as large as they."""
+    size = ask.arrays.count_bytes() if ask.arrays is not None else 0
+    return max(8, min(_IN_FLIGHT, _IN_FLIGHT_BYTES // max(size, 1)))
 
 
 def seat_agents(grid: Grid, names: Sequence[str], deadline: float) -> dict[str, int]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from learning.pool import Bools, Floats
-from server.pooled import Game
+from server.game import Game
 from server.run_folder import RunFolder
 from server.table import Table
 from strategies.base import Predictor
@@ -65,7 +65,7 @@ def gallery(table: Table) -> dict[str, Tensor]:
             images[f"triggered/{agent}"] = _tensor(run_time.x_triggered[:_IMAGES])
         truth = table.sealed.truth[agent]
         poisoned: Bools = truth.poisoned
-        if poisoned.any():
+        if poisoned.any() and agent in table.pool.owners:  # no rows in a federated game
             images[f"poisoned_from/{agent}"] = _tensor(truth.clean_x[:_IMAGES])
             images[f"poisoned/{agent}"] = _tensor(table.pool.block(agent).x[poisoned][:_IMAGES])
     return images

@@ -6,6 +6,7 @@ It alone holds the sealed data. Defences meet pools; the referee meets predictor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -29,6 +30,19 @@ from strategies.pipeline import Outcome
 ATTACKED = "attacked"
 ATTACKER_FREE = "attacker_free"
 ALONE = "alone/"
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Scores of one round.
+
+    Attributes:
+        clean_accuracy: Of the model as it stands.
+        asr: By malicious agent.
+    """
+
+    clean_accuracy: Score
+    asr: dict[str, Score]
 
 
 class Referee:
@@ -146,6 +160,18 @@ class Referee:
             work=predictor.work,
             guess_accuracy=_guesses(agents),
             notes=self._notes(predictor),
+        )
+
+    def glance(self, outcome: Outcome) -> Glance:
+        """Return the few scores that are followed round by round, in the attacked game."""
+        answers = self._answers({ATTACKED: outcome})
+        return Glance(
+            self._clean(outcome.predictor, self._roster),
+            {
+                own.agent: asr
+                for own in self._sets(triggered=True)
+                if (asr := agent_scores(own, answers[own.agent], True).asr) is not None
+            },
         )
 
     def _answers(self, outcomes: Mapping[str, Outcome]) -> dict[str, AgentAnswers]:

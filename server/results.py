@@ -220,6 +220,30 @@ class DefenderScores(_Record):
     notes: tuple[str, ...] = ()
 
 
+class RoundScores(_Record):
+    """One round of one defender in the attacked game.
+
+    Attributes:
+        round: From 1.
+        sampled: Agents asked for an update.
+        admitted: Agents whose update was admitted.
+        skipped: Whether the model stayed as it was.
+        selected: Admitted agents that the rule took; None for rules that do not select.
+        clean_accuracy: After the round; None where it was not evaluated.
+        asr: After the round, by malicious agent; empty where it was not evaluated.
+        note: Why it was skipped, or what the rule had to say.
+    """
+
+    round: int
+    sampled: tuple[str, ...]
+    admitted: tuple[str, ...]
+    skipped: bool
+    selected: tuple[str, ...] | None
+    clean_accuracy: Score | None
+    asr: dict[str, Score]
+    note: str = ""
+
+
 class Quarantine(_Record):
     """A contribution that was refused.
 
@@ -280,12 +304,13 @@ class GameResult(_Record):
         definitions: Definition of every score.
         trainings: Models trained, all defenders and controls together.
         seconds: Wall time by phase.
+        rounds: Of a federated game: each defender's rounds in the attacked game.
     """
 
     version: Literal[1] = RESULT_VERSION
     scenario: str
     scenario_hash: str
-    game: Literal["pooled"]
+    game: Literal["pooled", "federated"]
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
     class_names: tuple[str, ...]
     rows: dict[str, Count]
@@ -296,3 +321,4 @@ class GameResult(_Record):
     definitions: dict[str, str]
     trainings: Count
     seconds: dict[str, Amount]
+    rounds: dict[str, tuple[RoundScores, ...]] = Field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -47,16 +47,48 @@ def lay_table(exchange: Exchange, dealt: Deal, places: Sequence[Place], observe:
     """
     collector = _Collector(exchange, dealt, observe)
     blocks = collector.contributions([place.name for place in places])
-    revealed = collector.reveals(blocks)
-    own = Block(DEFENDER, 0, dealt.x[dealt.defender], dealt.y[dealt.defender])
-    pool = Pool((own, *(blocks[p.name] for p in places if p.name in blocks)), dealt.data.classes)
+    revealed = collector.reveals({name: len(block.y) for name, block in blocks.items()})
+    pool = Pool(
+        (own_block(dealt), *(blocks[p.name] for p in places if p.name in blocks)),
+        dealt.data.classes,
+    )
+    return _table(pool, dealt, places, blocks, revealed, collector)
+
+
+def lay_federated_table(
+    exchange: Exchange, dealt: Deal, places: Sequence[Place], observe: Observer
+) -> Table:
+    """Collect what the referee needs; in a federated game no agent hands over its rows.
+
+    The pool holds the defender's own rows alone. An agent counts as admitted where its reveal
+    is; whether its updates are is decided round by round.
+    """
+    collector = _Collector(exchange, dealt, observe)
+    revealed = collector.reveals({place.name: dealt.registered[place.name][1] for place in places})
+    pool = Pool((own_block(dealt),), dealt.data.classes)
+    return _table(pool, dealt, places, revealed, revealed, collector)
+
+
+def own_block(dealt: Deal) -> Block:
+    """Return the defender's own rows."""
+    return Block(DEFENDER, 0, dealt.x[dealt.defender], dealt.y[dealt.defender])
+
+
+def _table(
+    pool: Pool,
+    dealt: Deal,
+    places: Sequence[Place],
+    admitted: Collection[str],
+    revealed: Mapping[str, _Revealed],
+    collector: _Collector,
+) -> Table:
     sealed = Sealed(
         run_time={name: item.run_time for name, item in revealed.items()},
         truth={name: item.truth for name, item in revealed.items()},
         test_x=dealt.test_x,
         test_y=dealt.test_y,
     )
-    roster = tuple(_record(place, dealt, blocks, revealed) for place in places)
+    roster = tuple(_record(place, dealt, admitted, revealed) for place in places)
     return Table(pool, sealed, roster, tuple(collector.quarantined))
 
 
@@ -88,19 +120,15 @@ class _Collector:
             for name, arrays in rows.items()
         }
 
-    def reveals(self, blocks: Mapping[str, Block]) -> dict[str, _Revealed]:
-        run_rows = {
-            name: len(self._dealt.shares[name]) - len(block.y) for name, block in blocks.items()
-        }
-        about = self._part("about", dict.fromkeys(blocks, 4), (("about", "int64", ()),))
+    def reveals(self, rows: Mapping[str, int]) -> dict[str, _Revealed]:
+        run_rows = {name: len(self._dealt.shares[name]) - count for name, count in rows.items()}
+        about = self._part("about", dict.fromkeys(rows, 4), (("about", "int64", ()),))
         about = {
             name: item
             for name, item in about.items()
-            if self._sound(name, item["about"], len(blocks[name].y), run_rows[name])
+            if self._sound(name, item["about"], rows[name], run_rows[name])
         }
-        truth = self._part(
-            "truth", {n: len(blocks[n].y) for n in about}, (("poisoned", "bool", ()),)
-        )
+        truth = self._part("truth", {n: rows[n] for n in about}, (("poisoned", "bool", ()),))
         images = (("x", "float32", self._input), ("y", "int64", ()))
         run_time = self._part("run_time", {n: run_rows[n] for n in truth}, images, "y")
         triggered = self._part(
@@ -203,7 +231,7 @@ def _assemble(
 
 
 def _record(
-    place: Place, dealt: Deal, blocks: Mapping[str, Block], revealed: Mapping[str, _Revealed]
+    place: Place, dealt: Deal, admitted: Collection[str], revealed: Mapping[str, _Revealed]
 ) -> AgentRecord:
     item = revealed.get(place.name)
     return AgentRecord(
@@ -215,5 +243,5 @@ def _record(
         poisoned_rows=int(np.sum(item.truth.poisoned)) if item else 0,
         target=item.run_time.target if item else None,
         source=item.run_time.source if item else None,
-        admitted=place.name in blocks,
+        admitted=place.name in admitted,
     )

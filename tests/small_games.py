@@ -19,16 +19,22 @@ TINY_DATA = {
 }
 
 
-def small(path: Path, agents: int = 2, epochs: int = 2, **changes) -> Scenario:
-    """Return the scenario of a file with tiny data, few agents and short training."""
+def small(path: Path, agents: int = 2, epochs: int = 2, players=None, **changes) -> Scenario:
+    """Return the scenario of a file with tiny data, few agents and short training.
+
+    `agents` bounds the size of each group of a pooled game; `players` replaces the groups.
+    """
     resolved = load(path).resolved()
     resolved |= {"data": TINY_DATA, "partition": {"kind": "iid"}}
     resolved["poison_count"] = {"reference_agents": None, "rounding": "nearest"}
     resolved["training"]["epochs"] = epochs
     resolved["training"]["batch_size"] = 16
     resolved["model"] = {"kind": "small_cnn"}
-    for group in resolved["agents"]:
-        group["count"] = min(group["count"], agents)
+    if resolved["game"] == "federated":  # its rules are told how many agents cheat
+        resolved["federation"]["rounds"] = 2
+    else:
+        for group in resolved["agents"]:
+            group["count"] = min(group["count"], agents)
     resolved["referee"]["adversarial_rows"] = 10
-    resolved |= changes
+    resolved |= changes | ({} if players is None else {"agents": players})
     return parse(json.dumps(resolved), path.name)

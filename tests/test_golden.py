@@ -15,10 +15,9 @@ import pytest
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from small_games import LIBRARY, small
-
 from backfire.play import play
 from clients.agents import Agents
+from small_games import LIBRARY, small
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,6 +13,7 @@ from backfire.report.histogram import Spread, histograms
 from backfire.report.intervals import Mark, Row, dot_plot, lowest
 from backfire.report.removals import MAX_AGENTS as MAX_BARS
 from backfire.report.removals import counts, removal_chart
+from backfire.report.round_chart import round_chart
 from backfire.report.tables import EVERYBODY, largest
 from backfire.report.text import many, percent, plain
 from server.results import (
@@ -206,6 +207,20 @@ def removal_figures(result: GameResult) -> list[Removal]:
             what, rows = counts(one, roster)
             chart = removal_chart(rows[: MAX_BARS + 1], f"Rows removed by {plain(one.kind)}")
             figures.append(Removal(name, one, what, chart))
+    return figures
+
+
+def round_figures(result: GameResult, colours: dict[str, str]) -> list[Figure]:
+    """Return each defender's rounds of a federated game."""
+    own = {agent.name: colours.get(agent.group, "c0") for agent in result.roster}
+    figures = []
+    for name, rounds in list(result.rounds.items())[:MAX_PANELS]:
+        chart = round_chart(rounds, own, f"Rounds of {plain(name)}")
+        if chart is not None:
+            skipped = sum(entry.skipped for entry in rounds)
+            refused = sum(len(e.sampled) - len(e.admitted) for e in rounds)
+            note = f"{many(len(rounds), 'round')}, {skipped} skipped, {refused} updates refused"
+            figures.append(Figure(name, note, (chart,)))
     return figures
 
 

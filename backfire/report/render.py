@@ -123,6 +123,7 @@ def _sections(result: GameResult) -> dict[str, Any]:
         "cross": figures.cross_figures(result),
         "removals": figures.removal_figures(result),
         "curves": figures.curve_figures(result),
+        "rounds": figures.round_figures(result, colours),
     }
 
 

@@ -21,6 +21,9 @@ from backfire.runtimes.flower_private import (
     stamp_message_id,
 )
 
+Cohort = Callable[[Sequence[Message], Sequence[Context]], list[Message]]
+
+TRAIN_UPDATE = "train.update"
 _RUN_ID = 1
 _FIRST_NODE = 2
 _AGENT_RAISED = 2  # Flower's error code for a ClientApp that raised
@@ -33,10 +36,18 @@ class LocalGrid(Grid):
         client: The agents' app.
         names: Agents; agent k is node k + 2 and has ``partition-id`` k.
         run_config: The run's settings, given to every node.
+        cohort: Answers many ``train.update`` messages at once, with the same replies as `client`.
     """
 
-    def __init__(self, client: ClientApp, names: Sequence[str], run_config: UserConfig) -> None:
+    def __init__(
+        self,
+        client: ClientApp,
+        names: Sequence[str],
+        run_config: UserConfig,
+        cohort: Cohort | None = None,
+    ) -> None:
         self._client = client
+        self._cohort = cohort
         self._run = Run.create_empty(_RUN_ID)
         self._sent: OrderedDict[str, Message] = OrderedDict()
         self._count = 0
@@ -93,16 +104,31 @@ class LocalGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Play the agents that these messages went to, one reply at a time."""
-        for message_id in list(message_ids):
-            message = self._sent.pop(message_id, None)
-            if message is not None:
-                yield self._answer(message)
+        taken = [self._sent.pop(i) for i in list(message_ids) if i in self._sent]
+        together, alone = [], taken
+        if self._cohort is not None:
+            together = [m for m in taken if m.metadata.message_type == TRAIN_UPDATE]
+            alone = [m for m in taken if m.metadata.message_type != TRAIN_UPDATE]
+        yield from self._answer_together(together)
+        for message in alone:
+            yield self._answer(message)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Send messages and return all replies; there is nothing to wait for."""
         return list(self.pull_messages(self.push_messages(messages)))
+
+    def _answer_together(self, messages: Sequence[Message]) -> Iterable[Message]:
+        """Train a cohort as one; where that fails, each alone, so that one harms no other."""
+        if not messages or self._cohort is None:
+            return
+        contexts = [self._contexts[m.metadata.dst_node_id] for m in messages]
+        try:
+            replies = self._cohort([copied(m) for m in messages], contexts)
+        except Exception:
+            replies = [self._answer(message) for message in messages]
+        yield from replies
 
     def _answer(self, message: Message) -> Message:
         # An agent that changes its input must not change another's.
@@ -119,6 +145,7 @@ def run_local(
     client: ClientApp,
     names: Sequence[str],
     wrap: Callable[[Grid], Grid] = lambda grid: grid,
+    cohort: Cohort | None = None,
 ) -> None:
     """Play a game in this process.
 
@@ -127,9 +154,10 @@ def run_local(
         client: The agents' app.
         names: Agents in scenario order.
         wrap: Puts something between server and agents; tests inject faults here.
+        cohort: See `LocalGrid`.
     """
     with identity(_RUN_ID):
         context = Context(
             run_id=_RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config={}
         )
-        server(wrap(LocalGrid(client, names, {})), context)
+        server(wrap(LocalGrid(client, names, {}, cohort)), context)

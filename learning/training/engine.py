@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from learning.models.base import Architecture
 from learning.seeds import torch_generator
@@ -61,6 +61,8 @@ Key = tuple[object, ...]
 
 # Sixteen small models fill a core's cache (measured: 8 and 32 are slower); a GPU takes more.
 _CPU_STACK = 16
+# Small batches leave a core waiting for Python, so more models share a step then.
+_CPU_ROWS = 1024
 _GPU_STACK = 256
 
 
@@ -139,6 +141,27 @@ class Engine:
                 self.trainings += len(group)
         return [self._done[k] for k in keys]
 
+    def holding(self, state: Mapping[str, Tensor]) -> Trained:
+        """Return a model of the recipe with given weights, as a start for trainings.
+
+        Raises:
+            ValueError: If the state is not one of the recipe's architecture.
+        """
+        module = copy.deepcopy(self._template)
+        try:
+            module.load_state_dict(dict(state))
+        except RuntimeError as error:
+            raise ValueError(f"expected the weights of this model: {error}") from error
+        return Trained(module.eval().requires_grad_(False), (), 0, 0, 0.0)
+
+    def initial(self) -> Trained:
+        """Return the untrained model that all trainings start from."""
+        return self.holding(self._initial)
+
+    def forget(self) -> None:
+        """Drop the models trained so far; rows stay on the device."""
+        self._done.clear()
+
     def _play(self, plays: Iterable[_Play], workers: int) -> Iterator[list[Trained]]:
         """Run groups, several at a time where each keeps one core busy.
 
@@ -211,7 +234,9 @@ class Engine:
                 self._notes[f"{kind} models are trained one by one: {why}"] = None
             return 1
         footprint = Footprint.of(self._fresh_module(), self.recipe.shape, self.recipe.training)
-        most = _CPU_STACK if self.device.type == "cpu" else _GPU_STACK
+        most = _GPU_STACK
+        if self.device.type == "cpu":
+            most = max(_CPU_STACK, _CPU_ROWS // self.recipe.training.batch_size)
         return min(most, footprint.fit(compute.memory_gib / self._cores(), self.device))
 
     def _prepare(self, requests: Sequence[Training], progress: CallProgress) -> _Play:

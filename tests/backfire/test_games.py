@@ -15,7 +15,6 @@ from backfire.runtimes.local import LocalGrid
 from learning.wire import RECORD, pack
 from scenarios.loader import load, parse
 from server.run_folder import RunFolder
-
 from small_games import LIBRARY, ROOT, small
 
 QUICKSTART = ROOT / "scenarios" / "quickstart.yaml"

@@ -38,6 +38,11 @@ def test_round_trip_is_exact():
         np.testing.assert_array_equal(got[name], array)
 
 
+def test_a_single_number_keeps_its_shape():
+    got = unpack(pack({"n": np.array(3, np.int64)}), {"n": Expected("int64", ())})
+    assert got["n"].shape == ()
+
+
 @pytest.mark.parametrize(
     "x",
     [

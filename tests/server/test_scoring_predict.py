@@ -201,7 +201,7 @@ def test_tensorfloat_is_off_while_scoring_and_as_before_afterwards(settings):
     before = settings.fp32_precision
     try:
         settings.fp32_precision = "tf32"
-        with pytest.raises(RuntimeError), _precision(settings):
+        with pytest.raises(RuntimeError), _precision(settings):  # noqa: PT012 - two statements
             assert settings.fp32_precision == "ieee"
             raise RuntimeError
         assert settings.fp32_precision == "tf32"

@@ -1,0 +1,84 @@
+"""The rounds of a federated game."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+
+class FedAvg(_Spec):
+    """The aggregate is added to the model (McMahan et al., AISTATS 2017)."""
+
+    kind: Literal["fedavg"] = "fedavg"
+    lr: float = Field(1.0, gt=0, le=100, description="Server learning rate.")
+
+
+class FedAvgM(_Spec):
+    """Server momentum (Hsu et al., arXiv 1909.06335): v = momentum v + update; w += lr v."""
+
+    kind: Literal["fedavgm"] = "fedavgm"
+    lr: float = Field(1.0, gt=0, le=100, description="Server learning rate.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Share of the last step that is kept.")
+
+
+class FedAdam(_Spec):
+    """Adaptive server steps (Reddi et al., ICLR 2021, algorithm 2, without bias correction)."""
+
+    kind: Literal["fedadam"] = "fedadam"
+    lr: float = Field(0.01, gt=0, le=100, description="Server learning rate.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean.")
+    beta2: float = Field(0.99, ge=0, lt=1, description="Decay of the second moment.")
+    tau: float = Field(1e-3, gt=0, le=1, description="Added to the root of the second moment.")
+
+
+class FedYogi(_Spec):
+    """Like `FedAdam`, its second moment changes by sign (Reddi et al., ICLR 2021)."""
+
+    kind: Literal["fedyogi"] = "fedyogi"
+    lr: float = Field(0.01, gt=0, le=100, description="Server learning rate.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean.")
+    beta2: float = Field(0.99, ge=0, lt=1, description="Decay of the second moment.")
+    tau: float = Field(1e-3, gt=0, le=1, description="Added to the root of the second moment.")
+
+
+ServerOptimizer = Annotated[FedAvg | FedAvgM | FedAdam | FedYogi, Field(discriminator="kind")]
+
+
+class FederationSpec(_Spec):
+    """Rounds of broadcast, local training, admission and aggregation.
+
+    The optimiser and the batch size of local training are those of `training`.
+    """
+
+    rounds: int = Field(10, ge=1, le=100_000, description="Number of rounds.")
+    local_epochs: int = Field(
+        1, ge=1, le=10_000, description="Epochs that an agent trains in a round it is sampled for."
+    )
+    participation: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the agents sampled for a round, by name, from the seed; at least "
+        "one.",
+    )
+    server_optimizer: ServerOptimizer = Field(
+        FedAvg(), description="What the server does with the aggregate."
+    )
+    quorum: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the sampled agents whose updates must be admitted; a round with "
+        "fewer leaves the model as it is.",
+        json_schema_extra={"origin": "ours"},
+    )
+    evaluate_every: int = Field(
+        1, ge=1, le=100_000, description="Rounds between two evaluations; the last round counts."
+    )

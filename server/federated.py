@@ -1,0 +1,299 @@
+"""The federated game: agents contribute model updates, round after round.
+
+Every defender plays a game of its own in each world (attacked, and the referee's control games);
+all of them go through a round together, so that a runtime can train their agents as one cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
+from flwr.serverapp import Grid
+from torch import Tensor
+
+from learning.data.deal import Deal
+from learning.pool import Pool
+from learning.seeds import numpy_generator
+from learning.training.engine import Engine
+from learning.training.job import Trained, Training
+from learning.weights import Layout, to_arrays
+from scenarios.schema import Scenario
+from server.events import Event, Observer
+from server.exchange import Exchange, seat_agents
+from server.game import (
+    ALONE,
+    ATTACKED,
+    ATTACKER_FREE,
+    Clock,
+    Game,
+    Key,
+    admission_event,
+    asking,
+    defender_of,
+    recipe_of,
+    result_of,
+    score_all,
+)
+from server.referee import Referee
+from server.results import Quarantine, RoundScores
+from server.table import Table, lay_federated_table, own_block
+from server.updates import Side, State, collect_updates
+from strategies.aggregation.base import Context
+from strategies.aggregation.updates import Updates
+from strategies.base import Defender, Predictor
+from strategies.federated import SHARED, Line, Round, Standing, play_round
+from strategies.pipeline import Outcome
+
+
+def play_federated(scenario: Scenario, dealt: Deal, grid: Grid, observe: Observer) -> Game:
+    """Play a federated game over a grid.
+
+    Args:
+        scenario: What to play.
+        dealt: The dealt data; only the defender's share, the registered sizes and the referee's
+            test set are used here.
+        grid: The transport to the agents.
+        observe: Told of each step.
+    """
+    clock = Clock()
+    places = scenario.roster()
+    nodes = seat_agents(grid, [place.name for place in places], scenario.deadline)
+    exchange = Exchange(grid, nodes, scenario.deadline)
+    table = lay_federated_table(exchange, dealt, places, observe)
+    clock.lap("run-time sets")
+    observe(admission_event(table, clock.seconds["run-time sets"]))
+
+    engine = Engine(recipe_of(scenario, dealt))
+    referee = Referee(table.sealed, table.roster, scenario.referee, scenario.seed, engine.device)
+    play = _Play(scenario, dealt, table, exchange, engine, referee, observe)
+    for number in range(1, scenario.federation.rounds + 1):
+        play.round(number)
+    clock.lap("rounds")
+
+    outcomes = play.outcomes()
+    scores = score_all(scenario, referee, outcomes, observe)
+    clock.lap("scoring")
+    table = replace(table, quarantined=(*table.quarantined, *play.quarantined))
+    result = result_of(scenario, dealt, table, scores, play.trainings, clock.seconds, play.told)
+    attacked = {name: outcomes[(name, ATTACKED)] for name in scenario.defenders}
+    return Game(scenario, result, attacked, table)
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """One federation of one defender in one world: who is left out, and where it stands."""
+
+    line: Line
+    left_out: frozenset[str]
+    standing: Standing
+
+
+class _Play:
+    """All defenders in all worlds, round by round."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        dealt: Deal,
+        table: Table,
+        exchange: Exchange,
+        engine: Engine,
+        referee: Referee,
+        observe: Observer,
+    ) -> None:
+        self._scenario, self._table, self._exchange = scenario, table, exchange
+        self._engine, self._referee, self._observe = engine, referee, observe
+        self._rows = {name: rows for name, (_, rows) in dealt.registered.items()}
+        self._defender = defender_of(scenario, dealt, table, engine.device)
+        self._own = Pool((own_block(dealt),), dealt.data.classes)
+        start = engine.initial()
+        self._layout = Layout(start.module)
+        state = start.module.state_dict()
+        standing = Standing(
+            self._layout.flat(state), {name: state[name] for name in self._layout.buffers}
+        )
+        self._sides: dict[Side, _Side] = {
+            (name, world, part): _Side(line, frozenset(left_out), standing)
+            for name, line in self._lines(scenario).items()
+            for world in self._worlds()
+            for part, left_out in self._parts(line, world).items()
+        }
+        self.told: dict[str, tuple[RoundScores, ...]] = dict.fromkeys(scenario.defenders, ())
+        self.quarantined: list[Quarantine] = []
+        self.trainings = 0
+
+    @staticmethod
+    def _lines(scenario: Scenario) -> dict[str, Line]:
+        return {name: Line.of(defences) for name, defences in scenario.defenders.items()}
+
+    def _parts(self, line: Line, world: str) -> dict[str, tuple[str, ...]]:
+        """Return the federations that answer somebody in this world."""
+        names = [record.name for record in self._table.roster]
+        asked = set(asking(world, self._table))
+        return {
+            part: left_out
+            for part, left_out in line.parts(names, self._defender).items()
+            if part == SHARED or asked.intersection(left_out)
+        }
+
+    def _worlds(self) -> list[str]:
+        free = [ATTACKER_FREE] if self._scenario.referee.attacker_free else []
+        return [ATTACKED, *free, *(ALONE + name for name in self._referee.sample_alone())]
+
+    def round(self, number: int) -> None:
+        """Play one round of every side."""
+        sampled = self._sampled(number)
+        invited = {
+            key: tuple(name for name in sampled if name not in side.left_out)
+            for key, side in self._sides.items()
+        }
+        models = {key: self._state(side.standing) for key, side in self._sides.items()}
+        records = {key: _record(state) for key, state in models.items()}
+        collected = collect_updates(self._exchange, records, invited, number, self._layout)
+        self.trainings += sum(len(states) for states in collected.admitted.values())
+        self.quarantined += collected.quarantined
+        own = self._own_models(models, number)
+        played = {
+            key: self._aggregate(
+                key, number, len(invited[key]), collected.admitted[key], own.get(key)
+            )
+            for key in self._sides
+        }
+        for key, result in played.items():
+            self._sides[key] = replace(self._sides[key], standing=result.standing)
+        self._tell(number, sampled, collected.admitted, played)
+
+    def _sampled(self, number: int) -> tuple[str, ...]:
+        """Return the agents of a round, by name and in scenario order."""
+        names = [record.name for record in self._table.roster]
+        draw = numpy_generator(self._scenario.seed, "participation", round=number)
+        chosen = draw.choice(len(names), self._scenario.sampled(), replace=False)
+        return tuple(names[position] for position in sorted(chosen.tolist()))
+
+    def _own_models(self, models: Mapping[Side, State], number: int) -> dict[Side, State]:
+        """Train the defender's own, augmented rows from each side's model, all sides together."""
+        jobs = {
+            key: Training(
+                _augmented(side.line, self._own, self._defender),
+                start=self._engine.holding(models[key]),
+                epochs=self._scenario.federation.local_epochs,
+                purpose=f"round/{number}/defender",
+            )
+            for key, side in self._sides.items()
+            if side.line.augmentations or side.line.needs_own
+        }
+        trained = self._engine.train(list(jobs.values()))
+        self._engine.forget()
+        self.trainings += len(jobs)
+        return {k: m.module.state_dict() for k, m in zip(jobs, trained, strict=True)}
+
+    def _aggregate(
+        self,
+        key: Side,
+        number: int,
+        invited: int,
+        admitted: Mapping[str, State],
+        own: State | None,
+    ) -> Round:
+        side, standing = self._sides[key], self._sides[key].standing
+        if not admitted or len(admitted) < self._scenario.federation.quorum * invited:
+            note = f"skipped: {len(admitted)} of {invited} updates admitted, below the quorum"
+            return Round(standing, None, note)
+        base = standing.weights.cpu()
+        states = dict(admitted)
+        weights = [float(self._rows[name]) for name in states]
+        if own is not None and side.line.augmentations:
+            states["defender"] = {name: value.cpu() for name, value in own.items()}
+            weights.append(float(len(self._own)))
+        matrix = torch.stack([self._layout.flat(state) - base for state in states.values()])
+        updates = Updates(matrix, torch.tensor(weights, dtype=torch.float64), tuple(states), number)
+        mine = None
+        if own is not None and side.line.needs_own:
+            mine = self._layout.flat({n: v.cpu() for n, v in own.items()}) - base
+        context = Context(
+            seed=self._defender.seed,
+            memory=int(self._scenario.compute.memory_gib * 2**30),
+            own=mine,
+        )
+        buffers = self._layout.mean_buffers(list(states.values()), updates.shares)
+        optimizer = self._scenario.federation.server_optimizer
+        return play_round(side.line, standing, updates, buffers, context, optimizer)
+
+    def _tell(
+        self,
+        number: int,
+        sampled: tuple[str, ...],
+        admitted: Mapping[Side, Mapping[str, State]],
+        played: Mapping[Side, Round],
+    ) -> None:
+        federation = self._scenario.federation
+        last = number == federation.rounds
+        evaluate = last or number % federation.evaluate_every == 0
+        for name in self._scenario.defenders:
+            key = (name, ATTACKED, SHARED)
+            result, names = played[key], tuple(admitted[key])
+            selected = result.aggregate.selected if result.aggregate is not None else None
+            taken = (
+                None
+                if selected is None
+                else tuple(n for n, t in zip(names, selected.tolist(), strict=False) if t)
+            )
+            score = self._referee.glance(self._outcome(name, ATTACKED)) if evaluate else None
+            entry = RoundScores(
+                round=number,
+                sampled=sampled,
+                admitted=names,
+                skipped=result.aggregate is None,
+                selected=taken,
+                clean_accuracy=None if score is None else score.clean_accuracy,
+                asr={} if score is None else score.asr,
+                note=result.note,
+            )
+            self.told[name] = (*self.told[name], entry)
+            facts = {"defender": name, **entry.model_dump(exclude={"sampled", "asr"})}
+            self._observe(Event("round", number, federation.rounds, name, facts))
+
+    def outcomes(self) -> dict[Key, Outcome]:
+        """Return what every defender ended with in each world."""
+        return {
+            (name, world): self._outcome(name, world)
+            for name in self._scenario.defenders
+            for world in self._worlds()
+        }
+
+    def _outcome(self, name: str, world: str) -> Outcome:
+        models = {
+            key[2]: (self._engine.holding(self._state(side.standing)),)
+            for key, side in self._sides.items()
+            if key[:2] == (name, world)
+        }
+        by_agent: dict[str, tuple[Trained, ...]] = {
+            agent: models[part]
+            for part in models
+            for agent in self._sides[(name, world, part)].left_out
+        }
+        work = float(len(models))
+        return Outcome(Predictor(models[SHARED], by_agent, work=work), (), self._own)
+
+    def _state(self, standing: Standing) -> State:
+        return self._layout.unflat(standing.weights, standing.buffers)
+
+
+def _augmented(line: Line, pool: Pool, defender: Defender) -> Pool:
+    for augmentation in line.augmentations:
+        steps = augmentation.augment(pool, defender)
+        try:
+            next(steps)
+        except StopIteration as end:
+            pool = end.value
+        else:
+            raise ValueError("an augmentation that trains models cannot be played in rounds")
+    return pool
+
+
+def _record(state: Mapping[str, Tensor]) -> ArrayRecord:
+    return ArrayRecord({n: Array(np.asarray(a, order="C")) for n, a in to_arrays(state).items()})

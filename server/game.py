@@ -1,0 +1,155 @@
+"""What both games share: what is known at the table, how it is scored, what comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from learning.data.deal import Deal
+from learning.method import kind_of
+from learning.seeds import derived_seed
+from learning.training.engine import EpochEvent, Recipe
+from scenarios.schema import Scenario
+from server.events import Event, Observer
+from server.referee import Referee
+from server.results import DEFINITIONS, DefenderScores, GameResult, RoundScores
+from server.table import Table
+from server.verdict import verdict
+from strategies.base import Defender
+from strategies.pipeline import Outcome
+
+ATTACKED = "attacked"
+ATTACKER_FREE = "attacker_free"
+ALONE = "alone/"
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """A game that has been played.
+
+    Attributes:
+        scenario: What was played.
+        result: The scores.
+        outcomes: What each defender ended with in the attacked game.
+        table: What the agents handed over.
+    """
+
+    scenario: Scenario
+    result: GameResult
+    outcomes: Mapping[str, Outcome]
+    table: Table
+
+
+class Clock:
+    """Wall time by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._at = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Book the time since the last lap to a phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = round(now - self._at, 3)
+        self._at = now
+
+
+def recipe_of(scenario: Scenario, dealt: Deal) -> Recipe:
+    """Return how the game's models are trained."""
+    return Recipe(
+        architecture=scenario.model,
+        shape=dealt.data.shape,
+        classes=dealt.data.classes,
+        training=scenario.training,
+        compute=scenario.compute,
+        seed=scenario.seed,
+    )
+
+
+def defender_of(scenario: Scenario, dealt: Deal, table: Table, device: torch.device) -> Defender:
+    """Return what the defenders know besides contributions."""
+    return Defender(
+        seed=derived_seed(scenario.seed, "defender"),
+        shape=dealt.data.shape,
+        classes=dealt.data.classes,
+        agents=tuple(record.name for record in table.roster if record.admitted),
+        epochs=scenario.training.epochs,
+        device=device,
+    )
+
+
+def asking(world: str, table: Table) -> tuple[str, ...]:
+    """Return who will ask for predictions in a world: scores need no other models."""
+    if world == ATTACKED:
+        return tuple(record.name for record in table.roster if record.admitted)
+    if world.startswith(ALONE):
+        return (world.removeprefix(ALONE),)
+    return tuple(record.name for record in table.roster if record.admitted and record.malicious)
+
+
+def admission_event(table: Table, seconds: float) -> Event:
+    """Return what the run's log keeps of the admissions."""
+    admitted = [record.name for record in table.roster if record.admitted]
+    facts = {
+        "admitted": admitted,
+        "quarantined": [entry.model_dump() for entry in table.quarantined],
+        "rows": len(table.pool),
+        "seconds": seconds,
+    }
+    note = f"{len(admitted)} of {len(table.roster)} agents admitted"
+    return Event("admission", len(admitted), len(table.roster), note, facts)
+
+
+def tell_epochs(observe: Observer) -> Callable[[EpochEvent], None]:
+    """Return a listener that turns the engine's epochs into events."""
+
+    def on_epoch(event: EpochEvent) -> None:
+        note = f"{event.asked} models, loss {event.train_loss:.3f}"
+        observe(Event("training", int(100 * event.share), 100, note))
+
+    return on_epoch
+
+
+def score_all(
+    scenario: Scenario, referee: Referee, outcomes: Mapping[Key, Outcome], observe: Observer
+) -> dict[str, DefenderScores]:
+    """Return the scores of every defender, given its outcome in each world."""
+    scores: dict[str, DefenderScores] = {}
+    for done, (name, defences) in enumerate(scenario.defenders.items(), 1):
+        own = {world: outcomes[(name, world)] for played, world in outcomes if played == name}
+        scores[name] = referee.score(tuple(kind_of(type(d)) for d in defences), own)
+        observe(Event("scoring", done, len(scenario.defenders), name))
+    return scores
+
+
+def result_of(
+    scenario: Scenario,
+    dealt: Deal,
+    table: Table,
+    scores: Mapping[str, DefenderScores],
+    trainings: int,
+    seconds: Mapping[str, float],
+    rounds: Mapping[str, tuple[RoundScores, ...]] | None = None,
+) -> GameResult:
+    """Put a game's result together."""
+    rows = sum(record.rows for record in table.roster if record.admitted)
+    return GameResult(
+        scenario=scenario.name,
+        scenario_hash=scenario.digest(),
+        game=scenario.game,
+        seed=scenario.seed,
+        class_names=dealt.data.class_names,
+        rows={"defender": len(dealt.defender), "agents": rows, "test": len(dealt.test_y)},
+        roster=table.roster,
+        quarantined=table.quarantined,
+        defenders=dict(scores),
+        verdict=verdict(scores, table.roster, table.quarantined),
+        definitions=DEFINITIONS,
+        trainings=trainings,
+        seconds=dict(seconds),
+        rounds=dict(rounds or {}),
+    )

@@ -1,0 +1,142 @@
+"""A federated defender: what its list of defences means, and one round of it.
+
+The defender holds a global model. In each round it aggregates what the admitted agents and its own
+virtual agents handed over. State in, state out: nothing lives outside `Standing`.
+
+Agent indexing keeps a federation for each part of the agents, which goes on without that part; an
+agent is answered by the federation without it. ``exact`` makes every agent a part of its own (N
+federations); ``shards`` makes S parts, at the price of leaving out more than the agent itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from learning.method import Method
+from strategies.aggregation.base import Aggregate, Aggregator, Context, PreAggregator
+from strategies.aggregation.chain import aggregate, infeasible
+from strategies.aggregation.mean import Mean
+from strategies.aggregation.updates import Updates
+from strategies.base import Augmentation, Defender
+from strategies.indexing.agent_indexing import AgentIndexing
+from strategies.server_step import StepState, server_step
+
+SHARED = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A defender's defences, sorted by what they do.
+
+    Attributes:
+        steps: Before aggregation, in order.
+        rule: The aggregation rule; the weighted mean where the scenario names none.
+        augmentations: Change the defender's own rows, which it then trains on as a virtual agent.
+        indexing: Which agents are left out together, if any.
+    """
+
+    steps: tuple[PreAggregator, ...]
+    rule: Aggregator
+    augmentations: tuple[Augmentation, ...]
+    indexing: AgentIndexing | None
+
+    @classmethod
+    def of(cls, defences: Sequence[Method]) -> Line:
+        """Sort the defences of a scenario."""
+        rules = [d for d in defences if isinstance(d, Aggregator)]
+        index = [d for d in defences if isinstance(d, AgentIndexing)]
+        return cls(
+            steps=tuple(d for d in defences if isinstance(d, PreAggregator)),
+            rule=rules[0] if rules else Mean(),
+            augmentations=tuple(d for d in defences if isinstance(d, Augmentation)),
+            indexing=index[0] if index else None,
+        )
+
+    @property
+    def needs_own(self) -> bool:
+        """Whether the rule wants the defender's own update to compare with."""
+        return bool(getattr(self.rule, "needs_own", False))
+
+    def parts(self, agents: Sequence[str], defender: Defender) -> dict[str, tuple[str, ...]]:
+        """Return the federations to keep, and which agents each leaves out.
+
+        `SHARED` leaves out nobody. The parts of ``shards`` are drawn by the defender.
+        """
+        federations: dict[str, tuple[str, ...]] = {SHARED: ()}
+        if self.indexing is None:
+            return federations
+        if self.indexing.method == "exact":
+            return federations | {f"without {name}": (name,) for name in agents}
+        count = min(self.indexing.shards, len(agents))
+        order = defender.numpy_generator("agent_indexing/federated").permutation(len(agents))
+        for part in range(count):
+            left_out = tuple(agents[k] for k in sorted(order[part::count].tolist()))
+            federations[f"without part {part + 1}"] = left_out
+        return federations
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """Where a federation stands after a round.
+
+    Attributes:
+        weights: Flat weights, (d,).
+        buffers: The model's other state.
+        rule: The rule's state.
+        step: The server optimiser's state; None before the first step.
+    """
+
+    weights: Tensor
+    buffers: Mapping[str, Tensor]
+    rule: Mapping[str, Tensor] = field(default_factory=dict)
+    step: StepState | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What came of a round.
+
+    Attributes:
+        standing: The new standing.
+        aggregate: What the rule answered; None where the round was skipped.
+        note: Why it was skipped or what the rule had to say; "" for nothing.
+    """
+
+    standing: Standing
+    aggregate: Aggregate | None
+    note: str = ""
+
+
+def play_round(
+    line: Line,
+    standing: Standing,
+    updates: Updates,
+    buffers: Mapping[str, Tensor],
+    context: Context,
+    optimizer: object,
+) -> Round:
+    """Aggregate one round's updates and take the server's step.
+
+    Args:
+        line: The defender's defences.
+        standing: Where the federation stands; left as it is.
+        updates: Of the admitted agents and the defender's own, ``w_i - w``.
+        buffers: The agents' buffers, already averaged.
+        context: What the rule may use.
+        optimizer: The scenario's server optimiser.
+
+    Returns:
+        The round; skipped, with the standing as it was, where the rule is infeasible for what
+        drop-outs and refusals have left.
+    """
+    reason = infeasible(line.rule, line.steps, len(updates))
+    if reason is not None:
+        return Round(standing, None, f"skipped: {reason}")
+    result = aggregate(line.rule, line.steps, updates, standing.rule, context)
+    step, state = server_step(optimizer, result.update, standing.step)
+    weights = standing.weights + step.to(standing.weights.dtype)
+    after = Standing(weights, dict(buffers), result.state, state)
+    return Round(after, result, "; ".join(result.notes))
