@@ -104,7 +104,7 @@ LABEL = "expected a whole number from 0 to 1000000, got "
         ("seed: 0", "seed: 0\ncompute: {threads: 0}",
          "s.yaml:25:20 compute.threads: expected a whole number from 1 to 1024 or null, got 0"),
         ("seed: 0", "seed: 0\ngame: poled",
-         "s.yaml:25:7 game: expected 'pooled', got 'poled'"),
+         "s.yaml:25:7 game: expected one of 'pooled', 'federated', got 'poled'"),
         ("seed: 0", "seed: 0\npoison_count: {rounding: up}", "s.yaml:25:26 poison_count.rounding: "
          "expected one of 'nearest', 'floor', 'ceil', got 'up'"),
         # T39: unknown keys and kinds name the nearest.
