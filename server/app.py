@@ -9,7 +9,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from clients.agents import deal_scenario
 from learning.data.deal import Deal
+from learning.training.device import threads
+from learning.training.engine import pick_device
 from scenarios.loader import parse
+from scenarios.schema import Scenario
 from server.events import Observer, ignore
 from server.federated import play_federated
 from server.game import Game
@@ -37,9 +40,20 @@ def create_app(
         scenario = parse(scenario_text or str(context.run_config["scenario"]), "scenario")
         data = dealt if dealt is not None else deal_scenario(scenario)
         play = play_federated if scenario.game == "federated" else play_pooled
-        finish(play(scenario, data, grid, observe))
+        with threads(_threads(scenario)):
+            finish(play(scenario, data, grid, observe))
 
     return server
+
+
+def _threads(scenario: Scenario) -> int | None:
+    """Return the threads for everything but training, which sees to its own.
+
+    Passes of small models are too short to be shared by cores: where one of them is busy with
+    something else, two threads were up to six times slower than one.
+    """
+    small = scenario.model.batchable and pick_device(scenario.compute.device).type == "cpu"
+    return 1 if small else scenario.compute.threads
 
 
 app = create_app()

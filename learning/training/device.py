@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,16 @@ def pick_device(name: str) -> torch.device:
 def one_thread() -> None:
     """Let the calling thread compute on one core."""
     torch.set_num_threads(1)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may keep busy: ``OMP_NUM_THREADS``, or its affinity."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

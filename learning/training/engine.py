@@ -22,6 +22,7 @@ from learning.training.device import (
     one_thread,
     pick_device,
     threads,
+    usable_cores,
 )
 from learning.training.job import Trained, Training
 from learning.training.loop import Figures, Loop, Progress
@@ -217,7 +218,7 @@ class Engine:
         """Return how many groups run at a time."""
         if self.device.type != "cpu" or not self.recipe.architecture.batchable:
             return 1
-        return self.recipe.compute.threads or torch.get_num_threads()
+        return self.recipe.compute.threads or usable_cores()
 
     def _stacks(self) -> bool:
         """Return whether models are trained as one, a single one included."""
