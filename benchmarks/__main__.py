@@ -57,6 +57,20 @@ def show(console: Console, result: dict) -> None:
     console.print(result.get("note", ""), markup=False)
 
 
+def markdown(results: list[dict], where: dict[str, object]) -> str:
+    """Return all results as a page of tables."""
+    facts = ", ".join(f"{key} {value}" for key, value in where.items())
+    parts = [f"Measured on: {facts}.\n"]
+    for result in results:
+        columns = list(dict.fromkeys(key for row in result["rows"] for key in row))
+        lines = [[_cell(row.get(column, "")) for column in columns] for row in result["rows"]]
+        table = [columns, ["---"] * len(columns), *lines]
+        parts.append(f"## {result['name']}\n")
+        parts.append("\n".join("| " + " | ".join(map(str, line)) + " |" for line in table) + "\n")
+        parts.append(f"{result.get('note', '')}\n")
+    return "\n".join(parts)
+
+
 def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -67,6 +81,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*names(), []], metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="small sizes, about a minute each")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--markdown", type=Path, help="also write the results as tables")
     args = parser.parse_args()
     console = Console(width=140)
     results = []
@@ -80,6 +95,8 @@ def main() -> None:
         show(console, result)
         if args.json:
             args.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
+        if args.markdown:
+            args.markdown.write_text(markdown(results, machine()))
 
 
 if __name__ == "__main__":
