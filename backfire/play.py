@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
+from backfire.interrupt import interruptible
 from backfire.report.render import render
 from backfire.runtimes.local import run_local
 from backfire.runtimes.ray import run_ray
@@ -74,9 +75,9 @@ def play(
         device = pick_device(scenario.compute.device)
     except ValueError as error:
         raise PlayError(str(error)) from error
-    with RunFolder.create(out, scenario) as folder:
+    with RunFolder.create(out, scenario) as folder, interruptible(progress) as observe:
         folder.write_environment(str(device), sys.argv)
-        game = _play(scenario, runtime, _logged(progress, folder), wrap)
+        game = _play(scenario, runtime, _logged(observe, folder), wrap)
         record(game, folder)
         return PlayedGame(game.result, folder.path, render(folder.path))
 

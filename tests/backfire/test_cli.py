@@ -119,10 +119,12 @@ def test_what_goes_wrong_in_a_game_is_one_line(tiny, tmp_path, monkeypatch, erro
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_ends_with_130_and_leaves_an_unfinished_run(tiny, tmp_path):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_ends_with_130_and_leaves_an_unfinished_run(threads, tiny, tmp_path):
     command = [sys.executable, "-m", "backfire", "run", str(tiny), "--out", str(tmp_path)]
+    changes = ["training.epochs=100000", f"compute.threads={threads}", "agents.mallory.count=8"]
     with subprocess.Popen(
-        [*command, "--set", "training.epochs=100000"],
+        [*command, *(part for change in changes for part in ("--set", change))],
         cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip
