@@ -86,7 +86,13 @@ def _read(name: str, array: Array, want: Expected) -> NDArray[np.generic]:
     if len(array.data) - start != size:
         found = len(array.data) - start
         raise Refusal("size", f"expected {size} bytes of {name}, got {found}")
-    return np.frombuffer(array.data, dtype=dtype, offset=start).reshape(want.shape)
+    values = np.frombuffer(array.data, dtype=dtype, offset=start).reshape(want.shape)
+    # A byte of 2 counts as true in sums and masks, but `2 & 1` is false.
+    if dtype == np.bool_ and (values.view(np.uint8) > 1).any():
+        raise Refusal(
+            "range", f"expected {name} of the bytes 0 and 1, got {values.view(np.uint8).max()}"
+        )
+    return values
 
 
 def _header(name: str, stream: io.BytesIO) -> tuple[np.dtype[np.generic], tuple[int, ...], bool]:

@@ -170,8 +170,9 @@ def _seats_by_hello(
     seats: dict[str, int] = {}
 
     def read(ask: Ask, content: RecordDict) -> None:
-        place = content.config_records["seat"]["partition-id"]
-        if isinstance(place, int) and 0 <= place < len(names):
+        seat = content.config_records.get("seat")
+        place = None if seat is None else seat.get("partition-id")
+        if type(place) is int and 0 <= place < len(names):  # True is an int to isinstance
             seats.setdefault(names[place], ids[ask.agent])
 
     asks = [Ask(node, "hello", {}) for node in ids]

@@ -108,6 +108,15 @@ def test_trailing_bytes_and_other_serialisations():
     assert refused(message(x=pickled, y=Array(GOOD["y"]))) == "dtype"
 
 
+def test_truth_values_are_zero_and_one():
+    data = Array(np.zeros(3, np.bool_)).data
+    want = {"poisoned": Expected("bool", (3,))}
+    for byte in (b"\x02", b"\xff"):
+        odd = Array("bool", (3,), "numpy.ndarray", data[:-1] + byte)
+        assert refused(message(poisoned=odd), want) == "range"
+    assert unpack(pack({"poisoned": np.array([True, False, True])}), want)["poisoned"].sum() == 2
+
+
 def test_missing_extra_and_renamed_arrays_and_records():
     assert refused(pack({"x": GOOD["x"]})) == "keys"
     assert refused(pack({**GOOD, "z": GOOD["y"]})) == "keys"

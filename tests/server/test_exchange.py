@@ -7,7 +7,7 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from backfire.runtimes.flower_private import identity
+from backfire.runtimes.flower_private import NodeInfo, identity
 from backfire.runtimes.local import LocalGrid
 from learning.wire import RECORD, Refusal, pack
 from server.admission import Wanted, check_rows, collect
@@ -168,6 +168,37 @@ def test_an_agent_that_changes_its_input_changes_nobody_elses():
     messages = [Message(shared, node, "query.contribute") for node in grid.get_node_ids()]
     list(grid.pull_messages(grid.push_messages(messages)))
     assert seen == [{"start": 0, "stop": 1}] * 3
+
+
+class Nameless(LocalGrid):
+    """Knows its nodes by number alone, as Flower's simulation does."""
+
+    def get_nodes(self):
+        return [NodeInfo(node_id=node) for node in self.get_node_ids()]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        RecordDict(),
+        RecordDict({"seat": ConfigRecord({})}),
+        RecordDict({"seat": ConfigRecord({"partition-id": "1"})}),
+        RecordDict({"seat": ConfigRecord({"partition-id": True})}),
+        RecordDict({"seat": ConfigRecord({"partition-id": 3})}),
+        RecordDict({"seat": ConfigRecord({"partition-id": -1})}),
+        RecordDict({"seat": ConfigRecord({"partition-id": 0})}),  # anna's, who came first
+    ],
+)
+def test_a_node_that_does_not_say_its_place_has_none(said):
+    app = ClientApp()
+
+    @app.query("hello")
+    def hello(message, context):
+        place = context.node_config["partition-id"]
+        seat = RecordDict({"seat": ConfigRecord({"partition-id": place})})
+        return Message(said if place == 1 else seat, reply_to=message)
+
+    assert set(seat_agents(Nameless(app, NAMES, {}), NAMES, 1.0)) == {"anna", "cleo"}
 
 
 @pytest.mark.parametrize(
