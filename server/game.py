@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -134,8 +134,9 @@ def result_of(
     trainings: int,
     seconds: Mapping[str, float],
     rounds: Mapping[str, tuple[RoundScores, ...]] | None = None,
+    notes: Sequence[str] = (),
 ) -> GameResult:
-    """Put a game's result together."""
+    """Put a game's result together; `notes` are what the training has to say."""
     rows = sum(record.rows for record in table.roster if record.admitted)
     return GameResult(
         scenario=scenario.name,
@@ -147,7 +148,7 @@ def result_of(
         roster=table.roster,
         quarantined=table.quarantined,
         defenders=dict(scores),
-        verdict=verdict(scores, table.roster, table.quarantined),
+        verdict=verdict(scores, table.roster, table.quarantined, notes),
         definitions=DEFINITIONS,
         trainings=trainings,
         seconds=dict(seconds),

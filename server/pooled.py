@@ -54,6 +54,9 @@ def play_pooled(scenario: Scenario, dealt: Deal, grid: Grid, observe: Observer) 
     clock.lap("contributions")
     observe(admission_event(table, clock.seconds["contributions"]))
 
+    if not len(table.pool):
+        raise ValueError(_nothing_left(table))
+
     engine = Engine(recipe_of(scenario, dealt), tell_epochs(observe))
     referee = Referee(table.sealed, table.roster, scenario.referee, scenario.seed, engine.device)
     outcomes = _play_defenders(scenario, dealt, table, referee, engine)
@@ -63,7 +66,9 @@ def play_pooled(scenario: Scenario, dealt: Deal, grid: Grid, observe: Observer) 
 
     scores = score_all(scenario, referee, outcomes, observe)
     clock.lap("scoring")
-    result = result_of(scenario, dealt, table, scores, engine.trainings, clock.seconds)
+    result = result_of(
+        scenario, dealt, table, scores, engine.trainings, clock.seconds, notes=engine.notes
+    )
     attacked = {name: outcomes[(name, ATTACKED)] for name in scenario.defenders}
     return Game(scenario, result, attacked, table)
 
@@ -82,3 +87,11 @@ def _play_defenders(
     }
     with torch.random.fork_rng(devices=[]):  # a method that forgot its generator harms nobody
         return play_together(plays, engine.train)
+
+
+def _nothing_left(table: Table) -> str:
+    first = table.quarantined[0]
+    return (
+        f"expected rows to train on, but every contribution was quarantined and the defender holds "
+        f"none (defender_share 0); {first.agent}: {first.message}"
+    )

@@ -3,7 +3,9 @@
 The first sentence is the finding: which groups of attackers backfired. A group backfired where
 its `interference` is surely above zero and at least `MATERIAL`. It did not where that much is
 ruled out; where the interval holds zero and rules out the loss of `KEPT` of its strength, it did
-not beyond the bound that is named; else it cannot be told. A lower ASR than alone is the only
+not beyond the bound that is named; else it cannot be told. An attack that alone does no better
+than its control had nothing to lose, where an effect of `MATERIAL` (or the bound that is named, at
+most `BOUND`) is ruled out. A lower ASR than alone is the only
 sign of backfiring: an ASR that is low in both games is dilution, or an attack that does not work.
 """
 
@@ -16,6 +18,7 @@ from server.results import AgentRecord, DefenderScores, GroupScores, Quarantine,
 
 MATERIAL = 0.05
 KEPT = 0.5
+BOUND = 0.2
 NAMED = 5
 UNTOLD = "cannot be told apart"
 UNSEEN = "a model that never saw the trigger"
@@ -30,6 +33,7 @@ def verdict(
     defenders: Mapping[str, DefenderScores],
     roster: Sequence[AgentRecord],
     quarantined: Sequence[Quarantine],
+    notes: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the sentences; the first is the finding.
 
@@ -40,6 +44,7 @@ def verdict(
         defenders: Scores by name, in scenario order; at least one.
         roster: All agents.
         quarantined: Refused contributions and run-time sets.
+        notes: What the training has to say (a model diverged, ...), one line each.
     """
     name = next(
         (n for n, scores in defenders.items() if not scores.defences), next(iter(defenders))
@@ -54,6 +59,7 @@ def verdict(
         *_removals(name, reference),
         *(s for other, scores in others.items() for s in _defender(other, scores, reference)),
         *_quarantines(quarantined),
+        *(f"{_capital(note)}." for note in notes),
         CAVEAT,
     )
 
@@ -97,17 +103,36 @@ def _group(name: str, scores: GroupScores) -> str:
 
 
 def _judged(name: str, scores: GroupScores, alone: Score, gap: Interval) -> str:
+    control = _untrained(scores)
     if gap.low > 0 and gap.value >= MATERIAL:
         return f"{name} backfired"
-    if _no_better(alone, _untrained(scores)):
-        return f"{name} had nothing to lose, as it does not work alone either"
     if gap.high < 0 and gap.value <= -MATERIAL:
         return f"{name} did not backfire (the other attackers help it)"
+    if control and _no_better(alone, control):
+        return _without_effect(name, alone, control)
     if gap.high < MATERIAL:
         return f"{name} did not backfire"
     if gap.low <= 0 and alone.value is not None and gap.high <= KEPT * alone.value:
         return f"{name} did not backfire, or by {_points(gap.high)} points at most"
     return f"whether {name} backfired cannot be told, for want of inputs"
+
+
+def most_alone(alone: Score, control: Score) -> float:
+    """Return how much an attack may do alone at most, beyond what an unseen trigger does."""
+    return independent_difference(_interval(alone), _interval(control)).high
+
+
+def _without_effect(name: str, alone: Score, control: Score) -> str:
+    """Judge an attack that alone does no better than its control: few inputs prove nothing."""
+    most = most_alone(alone, control)
+    if most < MATERIAL:
+        return f"{name} had nothing to lose, as it does not work alone either"
+    if most <= BOUND:
+        return f"{name} had nothing to lose, or {_points(most)} points at most"
+    return (
+        f"whether {name} backfired cannot be told, as its attack alone {UNTOLD} from none "
+        f"(ASR {_percent(control.value)} on {UNSEEN})"
+    )
 
 
 def _baselines(reference: DefenderScores, called: str) -> list[str]:
@@ -173,7 +198,11 @@ def _removals(name: str, scores: DefenderScores) -> list[str]:
 def _quarantines(quarantined: Sequence[Quarantine]) -> list[str]:
     kinds = {
         "contribution": ("contribution", "the game is the one without"),
-        "run_time_set": ("run-time set", "not scored for lack of"),
+        "run_time_set": (
+            "run-time set",
+            "not scored, and no row known as poisoned, also in the games without attackers, for "
+            "lack of",
+        ),
     }
     said = []
     for stage, (what, effect) in kinds.items():

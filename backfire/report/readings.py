@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backfire.report.text import points
 from server.results import GroupScores, Score, Summary
-from server.verdict import KEPT, MATERIAL
+from server.verdict import BOUND, KEPT, MATERIAL, most_alone
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,22 @@ def backfiring(scores: GroupScores) -> Reading:
         return Reading("not played alone", "open")
     if gap.low > 0 and gap.value >= MATERIAL:
         return Reading("backfires", "good")
-    if _no_better(alone.pooled, scores.asr_untrained):
-        return Reading("does not work alone either", "good")
     if gap.high < 0 and gap.value <= -MATERIAL:
         return Reading("helped by the others", "bad")
+    if scores.asr_untrained and _no_better(alone.pooled, scores.asr_untrained):
+        return _without_effect(most_alone(alone.pooled, scores.asr_untrained.pooled))
     if gap.high < MATERIAL:
         return Reading("does not backfire", "same")
     if gap.low <= 0 and gap.high <= KEPT * alone.pooled.value:
         return Reading(f"backfires by {points(gap.high)[1:]} points at most", "same")
+    return Reading("backfiring cannot be told", "open")
+
+
+def _without_effect(most: float) -> Reading:
+    if most < MATERIAL:
+        return Reading("does not work alone either", "good")
+    if most <= BOUND:
+        return Reading(f"works alone by {points(most)[1:]} points at most", "good")
     return Reading("backfiring cannot be told", "open")
 
 

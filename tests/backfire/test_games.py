@@ -157,6 +157,87 @@ def test_too_many_agents_for_the_data_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_table_without_a_row_is_one_line_that_says_why(tmp_path):
+    resolved = small(QUICKSTART).resolved()
+    trigger = {"kind": "patch", "size": 30}
+    group = resolved["agents"][1]
+    resolved["agents"] = [{**group, "behaviour": {**group["behaviour"], "trigger": trigger}}]
+    resolved |= {"defender_share": 0, "defenders": {"undefended": []}}
+    with pytest.raises(PlayError, match=r"every contribution was quarantined.*30x30") as caught:
+        play(parse(json.dumps(resolved), "none"), out=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_training_that_diverged_is_told(tmp_path):
+    resolved = small(QUICKSTART).resolved()
+    resolved["training"]["optimizer"] = {"kind": "sgd", "lr": 100.0, "momentum": 0.9}
+    resolved["defenders"] = {"undefended": []}
+    told = play(parse(json.dumps(resolved), "wild"), out=tmp_path).result.verdict
+    assert any("diverged" in sentence for sentence in told)
+
+
+class Lying(LocalGrid):
+    """Changes one part of what one agent reveals to the referee."""
+
+    def __init__(self, grid, agent, lies):
+        self.__dict__.update(grid.__dict__)
+        self.lies = lies
+        self.node = next(node for node, name in self._nodes.items() if name == agent)
+
+    def _answer(self, message):
+        reply = super()._answer(message)
+        if message.metadata.message_type != "query.reveal":
+            return reply
+        part = message.content.config_records["ask"]["part"]
+        if message.metadata.dst_node_id != self.node or part not in self.lies:
+            return reply
+        arrays = {k: a.numpy().copy() for k, a in reply.content.array_records[RECORD].items()}
+        self.lies[part](arrays)
+        return Message(pack(arrays), reply_to=message)
+
+
+def set_to(name, value):
+    def lie(arrays):
+        arrays[name][:] = value
+
+    return lie
+
+
+OWN_ALONE = {"asr_untrained", "asr_alone", "interference"}
+
+
+@pytest.mark.parametrize(
+    ("lies", "touched"),
+    [
+        # Labels and triggers of its run-time set: its own scores, and nothing else.
+        ({"run_time": set_to("y", 0)}, set()),
+        ({"triggered": set_to("x", 0.0)}, set()),
+        # What its rows were: the games without attackers, so the controls of others as well.
+        ({"clean": set_to("x", 0.0)}, OWN_ALONE),
+    ],
+)
+def test_a_lying_reveal_changes_no_model_and_no_score_of_an_attacked_agent(
+    lies, touched, quick, tmp_path
+):
+    scenario, honest, _ = quick
+    liar = next(place.name for place in scenario.roster() if place.group.name == "mallory")
+    lied = play(scenario, out=tmp_path, wrap=lambda grid: Lying(grid, liar, lies))
+    assert not lied.result.quarantined
+    assert same_model(lied.folder, honest.folder)
+    changed = set()
+    for name, scores in lied.result.defenders.items():
+        before = honest.result.defenders[name]
+        assert scores.clean_accuracy == before.clean_accuracy
+        assert scores.adversarial_accuracy == before.adversarial_accuracy
+        for agent, own in scores.agents.items():
+            old, new = before.agents[agent].model_dump(), own.model_dump()
+            differs = {key for key in old if old[key] != new[key]}
+            if agent != liar:
+                assert differs <= touched, (name, agent, differs)
+            changed |= differs
+    assert changed  # the lie was believed
+
+
 def test_an_unknown_runtime_is_one_line(tmp_path):
     with pytest.raises(PlayError, match="local"):
         play(small(QUICKSTART), runtime="mars", out=tmp_path)

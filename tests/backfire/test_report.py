@@ -457,11 +457,12 @@ def test_scales_clamp_and_ticks_are_round() -> None:
 VERDICTS = {
     "not played alone": "cannot be told: none",
     "backfires": " backfired: ",
-    "does not work alone either": "nothing to lose",
+    "does not work alone either": "nothing to lose, as",
+    "works alone": "nothing to lose, or ",
     "helped by the others": "the other attackers help it",
     "does not backfire": "did not backfire: ",
     "at most": "points at most: ",
-    "backfiring cannot be told": "cannot be told, for want",
+    "backfiring cannot be told": "cannot be told, ",
 }
 
 
@@ -484,7 +485,7 @@ def test_readings_and_verdict_agree() -> None:
         defender = maker.defender("undefended").model_copy(update={"groups": {"mallory": group}})
         told = verdict({"undefended": defender}, maker.roster, ())[0]
         reading = backfiring(group).words
-        key = "at most" if "at most" in reading else reading
+        key = next((k for k in ("works alone", "at most") if k in reading), reading)
         assert VERDICTS[key] in told, (reading, told)
         met.add(key)
     assert met == set(VERDICTS)

@@ -104,6 +104,22 @@ def test_an_attack_that_fails_alone_too_did_not_backfire():
         assert "m had nothing to lose, as it does not work alone either:" in sentence
 
 
+def test_an_effect_that_few_inputs_cannot_show_is_not_denied():
+    few = {"count": 8, "agents": 1}
+    sentence = first({"m": group(4, alone=5, gap=(-0.2, 0.4), untrained=4, **few)})
+    assert (
+        "whether m backfired cannot be told, as its attack alone cannot be told apart" in sentence
+    )
+    some = {"count": 100, "agents": 1}
+    sentence = first({"m": group(3, alone=3, gap=(-0.1, 0.1), **some)})
+    assert "m had nothing to lose, or 6.6 points at most:" in sentence
+
+
+def test_help_of_the_others_is_said_of_an_attack_that_fails_alone():
+    sentence = first({"m": group(50, alone=3, gap=(-0.6, -0.4), untrained=3)})
+    assert "m did not backfire (the other attackers help it):" in sentence
+
+
 def test_without_a_game_alone_nothing_is_claimed():
     sentence = first({"m": group(50)})
     assert "whether m backfired cannot be told: none of its attackers was played alone" in sentence
@@ -187,7 +203,15 @@ def test_quarantines_are_told_by_stage_and_long_lists_are_cut():
         "7 contributions quarantined, the game is the one without them: a0 (shape), a1 (shape), "
         "a2 (shape), a3 (shape), a4 (shape) and 2 more." in text
     )
-    assert "1 run-time set quarantined, not scored for lack of it: bob (label)." in text
+    assert (
+        "1 run-time set quarantined, not scored, and no row known as poisoned, also in the games "
+        "without attackers, for lack of it: bob (label)." in text
+    )
+
+
+def test_what_the_training_has_to_say_is_told():
+    text = verdict({"undefended": scores({})}, ROSTER, (), ["a training diverged in epoch 2"])
+    assert text[-2] == "A training diverged in epoch 2."
 
 
 def test_the_verdict_ends_with_what_the_intervals_do_not_cover():
