@@ -1,6 +1,12 @@
 """The referee: builds the control games, and scores what the defenders end with.
 
 It alone holds the sealed data. Defences meet pools; the referee meets predictors and verdicts.
+
+What an agent reveals is checked for its form and else believed. An agent that lies about its
+run-time set changes its own scores alone. One that lies about what its poisoned rows were changes
+the games without attackers, and so the controls of every agent (asr_untrained, asr_alone,
+interference) and the counts of the filters; never a model, an ASR or an accuracy of the attacked
+game. In a simulation the reveals are Backfire's own.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 A defence sees contributions and agent names (`Pool`) and the defender's own knowledge
 (`Defender`), nothing else. Nothing reachable from these objects holds the referee's data.
+
+A defence runs in the referee's process and plays the control games too. The seal keeps it from
+finding secrets in what it is handed; it does not stop code that inspects the interpreter's frames
+or remembers one game in the next. Defences that you did not write are to be read before use.
 """
 
 from __future__ import annotations
@@ -161,5 +165,7 @@ class Indexing(Defence):
             pool: What is left after filters and augmentations.
             defender: What the defender knows.
             hooks: Training-time hooks of the defences before this one.
-            asked_by: Agents for which an answer will be needed (a control game asks for a few).
+            asked_by: Agents for which an answer will be needed. A control game asks for its
+                attackers alone, so this says who they are: it may decide which models are
+                trained, never what they are trained on. In the attacked game it is all agents.
         """

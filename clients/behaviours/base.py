@@ -22,7 +22,9 @@ class Seat:
         group: The scenario entry it comes from.
         index: Its position in the group, from 0.
         count: Size of the group.
-        seed: The game's seed; its draws are keyed by it and the agent's name.
+        seed: The game's seed; its draws are keyed by it and the agent's name. A behaviour could
+            replay the draws of others with it: in a simulation behaviours are trusted to play
+            their own part, and nothing but the defences is kept from looking.
         classes: Number of classes.
         reference_rows: Size of the share that poison rates refer to where the scenario keeps
             the number of poisoned rows constant (S0 A.2.1), else None: the agent's own share.
