@@ -279,8 +279,12 @@ def _validated(scenario: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def _summary(item: dict[str, Any]) -> str:
-    count = f"{item['agents']} agents, {len(item['defenders'])} defenders"
+    count = f"{_many(item['agents'], 'agent')}, {_many(len(item['defenders']), 'defender')}"
     return f"{printable(item['scenario'])}: valid ({count}, {item['digest'][:12]})"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _console(plain: bool, *, error: bool = False) -> Console:

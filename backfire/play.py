@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from backfire.interrupt import interruptible
 from backfire.report.render import render
 from backfire.runtimes.local import run_local
-from backfire.runtimes.ray import run_ray
+from backfire.runtimes.ray import need_ray, run_ray
 from clients.agents import deal_scenario
 from clients.app import create_app as create_client
 from clients.app import create_apps
@@ -73,7 +73,9 @@ def play(
     """
     try:
         device = pick_device(scenario.compute.device)
-    except ValueError as error:
+        if runtime == "ray":
+            need_ray()
+    except (ValueError, RuntimeError) as error:
         raise PlayError(str(error)) from error
     with RunFolder.create(out, scenario) as folder, interruptible(progress) as observe:
         folder.write_environment(str(device), sys.argv)

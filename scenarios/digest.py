@@ -13,11 +13,15 @@ UNHASHED = frozenset({"compute", "description"})
 def digest_of(resolved: Mapping[str, Any]) -> str:
     """Return the SHA-256 (hex) of a resolved scenario, its seed included.
 
-    `compute` and `description` do not change what the game is and are left out.
+    `compute` and `description` do not change what the game is and are left out, but for
+    ``compute.bfloat16``: models that are trained with 8 bits of precision are other models. What
+    a data file holds is not hashed, only its path.
 
     Args:
         resolved: The scenario with every default written out, as JSON values.
     """
     hashed = {key: value for key, value in resolved.items() if key not in UNHASHED}
+    if resolved.get("compute", {}).get("bfloat16"):
+        hashed["bfloat16"] = True
     text = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

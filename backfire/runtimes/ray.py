@@ -19,6 +19,19 @@ class RayMissingError(RuntimeError):
     """The extra ``ray`` is not installed."""
 
 
+def need_ray() -> None:
+    """Check that Ray is installed.
+
+    Raises:
+        RayMissingError: If it is not; says how to install it.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise RayMissingError(
+            "the runtime ray needs Ray: install it with  pip install 'backfire[ray]'  "
+            "(in a clone: pip install -e '.[ray]'), or use --runtime local"
+        )
+
+
 def run_ray(server: ServerApp, client: ClientApp, agents: int, cpus_per_agent: int = 1) -> None:
     """Play a game on Flower's simulation engine.
 
@@ -31,11 +44,7 @@ def run_ray(server: ServerApp, client: ClientApp, agents: int, cpus_per_agent: i
     Raises:
         RayMissingError: If Ray is not installed; says how to install it.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise RayMissingError(
-            "the runtime ray needs Ray: install it with  pip install 'backfire[ray]'  "
-            "(in a clone: pip install -e '.[ray]'), or use --runtime local"
-        )
+    need_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from flwr.simulation import run_simulation
 

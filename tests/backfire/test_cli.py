@@ -235,6 +235,10 @@ def test_validate_says_what_is_valid(tiny):
         r"quickstart: valid \(\d+ agents, 4 defenders, [0-9a-f]{12}\)\n",
         done.stdout,
     )
+    one = invoke(
+        "validate", tiny, "--set", "defenders={only: []}", "--set", "agents.mallory.count=1"
+    )
+    assert "(2 agents, 1 defender, " in one.stdout
     told = json.loads(invoke("validate", tiny, "--json").stdout)
     assert told["valid"] is True
     assert told["resolved"]["training"]["batch_size"] == 64

@@ -238,6 +238,13 @@ def test_a_lying_reveal_changes_no_model_and_no_score_of_an_attacked_agent(
     assert changed  # the lie was believed
 
 
+def test_a_missing_ray_is_one_line_and_leaves_no_folder(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PlayError, match="install it with"):
+        play(quick[0], out=tmp_path, runtime="ray")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_runtime_is_one_line(tmp_path):
     with pytest.raises(PlayError, match="local"):
         play(small(QUICKSTART), runtime="mars", out=tmp_path)

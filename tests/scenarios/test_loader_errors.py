@@ -336,6 +336,8 @@ def test_the_digest_tells_games_apart_and_ignores_what_is_no_part_of_the_game():
     assert parse(BASE, "s", ["seed=1"]).digest() != digest
     assert parse(BASE, "s", ["agents.mallory.count=7"]).digest() != digest
     assert parse(BASE, "s", ["compute.device=cpu", "description=x"]).digest() == digest
+    assert parse(BASE, "s", ["compute.threads=2", "compute.together=false"]).digest() == digest
+    assert parse(BASE, "s", ["compute.bfloat16=true"]).digest() != digest
 
 
 def test_files_are_named_in_messages(tmp_path):
