@@ -45,8 +45,8 @@ class Backdoor(Behaviour):
     )
     avoid_target: bool = Field(
         False,
-        description="Leave rows alone that carry the target label already; S0 does not.",
-        json_schema_extra={"origin": "paper"},
+        description="Leave rows alone that carry the target label already; S0 says nothing of it.",
+        json_schema_extra={"origin": "deduced"},
     )
 
     @model_validator(mode="after")
