@@ -147,7 +147,8 @@ class Scenario(_Spec):
         FederationSpec(), description="The rounds; read by federated games."
     )
     compute: ComputeSpec = Field(
-        ComputeSpec(), description="Where and how precisely to compute; not part of the game."
+        ComputeSpec(),
+        description="Where and how to compute; of this only bfloat16 is part of the game.",
     )
     defender_share: float = Field(
         0.4,

@@ -25,7 +25,7 @@ Doubles = NDArray[np.float64]
 
 # Rows of a band of the Gram matrix: for many rows almost half of the products are left out, and
 # bands that are thinner are slower.
-BAND = 32
+BAND = 64
 
 
 def gram(updates: Updates, memory: int, extra: Tensor | None = None) -> Tensor:
