@@ -18,6 +18,9 @@ from learning.wire import Expected, Refusal, unpack
 from server.exchange import Ask, Exchange
 from server.results import Quarantine
 
+# Far above any weight that a model trains to; sums and squares of it are finite.
+_LARGEST = 1e12
+
 Side = tuple[str, str, str]
 State = Mapping[str, Tensor]
 
@@ -63,6 +66,8 @@ def collect_updates(
                 raise Refusal(
                     "non_finite", f"expected finite weights, got NaN or infinity in {name}"
                 )
+            if value.numel() and float(value.abs().max()) > _LARGEST:
+                raise Refusal("range", f"expected weights up to {_LARGEST:g}, got more in {name}")
         got[sides[str(ask.fields["side"])]][ask.agent] = state
 
     def refuse(ask: Ask, refusal: Refusal) -> None:

@@ -19,7 +19,7 @@ from learning.method import Method
 from strategies.aggregation.base import Aggregate, Aggregator, Context, PreAggregator
 from strategies.aggregation.chain import aggregate, infeasible
 from strategies.aggregation.mean import Mean
-from strategies.aggregation.updates import Updates
+from strategies.aggregation.updates import NotFinite, Updates
 from strategies.base import Augmentation, Defender
 from strategies.indexing.agent_indexing import AgentIndexing
 from strategies.server_step import StepState, server_step
@@ -135,7 +135,10 @@ def play_round(
     reason = infeasible(line.rule, line.steps, len(updates))
     if reason is not None:
         return Round(standing, None, f"skipped: {reason}")
-    result = aggregate(line.rule, line.steps, updates, standing.rule, context)
+    try:
+        result = aggregate(line.rule, line.steps, updates, standing.rule, context)
+    except NotFinite as error:
+        return Round(standing, None, f"skipped: {error}")
     step, state = server_step(optimizer, result.update, standing.step)
     weights = standing.weights + step.to(standing.weights.dtype)
     after = Standing(weights, dict(buffers), result.state, state)

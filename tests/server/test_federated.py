@@ -139,6 +139,11 @@ def bad_infinity(arrays):
     return pack(arrays)
 
 
+def bad_huge(arrays):
+    arrays[first(arrays)].flat[0] = 1e38
+    return pack(arrays)
+
+
 def bad_shape(arrays):
     arrays[first(arrays)] = arrays[first(arrays)][:1]
     return pack(arrays)
@@ -170,6 +175,7 @@ def nothing(arrays):
 FAULTS = [
     (bad_nan, "non_finite"),
     (bad_infinity, "non_finite"),
+    (bad_huge, "range"),
     (bad_shape, "shape"),
     (bad_scalar, "shape"),
     (bad_dtype, "dtype"),
