@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from torch import Tensor
 
@@ -21,13 +20,11 @@ from learning.seeds import numpy_generator
 from learning.training.engine import Engine
 from learning.training.job import Trained, Training
 from learning.weights import Layout, to_arrays
+from learning.wire import RECORD, pack
 from scenarios.schema import Scenario
 from server.events import Event, Observer
 from server.exchange import Exchange, seat_agents
 from server.game import (
-    ALONE,
-    ATTACKED,
-    ATTACKER_FREE,
     Clock,
     Game,
     Key,
@@ -38,7 +35,7 @@ from server.game import (
     result_of,
     score_all,
 )
-from server.referee import Referee
+from server.referee import ALONE, ATTACKED, ATTACKER_FREE, Referee
 from server.results import Quarantine, RoundScores
 from server.table import Table, lay_federated_table, own_block
 from server.updates import Side, State, collect_updates
@@ -116,19 +113,20 @@ class _Play:
         standing = Standing(
             self._layout.flat(state), {name: state[name] for name in self._layout.buffers}
         )
+        lines = {name: Line.of(defences) for name, defences in scenario.defenders.items()}
+        # The same rows in every round and world: augmented once.
+        self._trained_on = {
+            name: _augmented(line, self._own, self._defender) for name, line in lines.items()
+        }
         self._sides: dict[Side, _Side] = {
             (name, world, part): _Side(line, frozenset(left_out), standing)
-            for name, line in self._lines(scenario).items()
+            for name, line in lines.items()
             for world in self._worlds()
             for part, left_out in self._parts(line, world).items()
         }
         self.told: dict[str, tuple[RoundScores, ...]] = dict.fromkeys(scenario.defenders, ())
         self.quarantined: list[Quarantine] = []
         self.trainings = 0
-
-    @staticmethod
-    def _lines(scenario: Scenario) -> dict[str, Line]:
-        return {name: Line.of(defences) for name, defences in scenario.defenders.items()}
 
     def _parts(self, line: Line, world: str) -> dict[str, tuple[str, ...]]:
         """Return the federations that answer somebody in this world."""
@@ -178,7 +176,7 @@ class _Play:
         """Train the defender's own, augmented rows from each side's model, all sides together."""
         jobs = {
             key: Training(
-                _augmented(side.line, self._own, self._defender),
+                self._trained_on[key[0]],
                 start=self._engine.holding(models[key]),
                 epochs=self._scenario.federation.local_epochs,
                 purpose=f"round/{number}/defender",
@@ -296,4 +294,4 @@ def _augmented(line: Line, pool: Pool, defender: Defender) -> Pool:
 
 
 def _record(state: Mapping[str, Tensor]) -> ArrayRecord:
-    return ArrayRecord({n: Array(np.asarray(a, order="C")) for n, a in to_arrays(state).items()})
+    return pack(to_arrays(state)).array_records[RECORD]

@@ -14,16 +14,13 @@ from learning.seeds import derived_seed
 from learning.training.engine import EpochEvent, Recipe
 from scenarios.schema import Scenario
 from server.events import Event, Observer
-from server.referee import Referee
+from server.referee import ALONE, ATTACKED, Referee
 from server.results import DEFINITIONS, DefenderScores, GameResult, RoundScores
 from server.table import Table
 from server.verdict import verdict
 from strategies.base import Defender
 from strategies.pipeline import Outcome
 
-ATTACKED = "attacked"
-ATTACKER_FREE = "attacker_free"
-ALONE = "alone/"
 Key = tuple[str, str]
 
 

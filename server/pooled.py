@@ -15,7 +15,6 @@ from scenarios.schema import Scenario
 from server.events import Event, Observer
 from server.exchange import Exchange, seat_agents
 from server.game import (
-    ATTACKED,
     Clock,
     Game,
     Key,
@@ -27,7 +26,7 @@ from server.game import (
     score_all,
     tell_epochs,
 )
-from server.referee import Referee
+from server.referee import ATTACKED, Referee
 from server.table import Table, lay_table
 from strategies.base import Defence
 from strategies.pipeline import Outcome, defend
