@@ -85,7 +85,7 @@ class _Side:
     """One federation of one defender in one world: who is left out, and where it stands."""
 
     line: Line
-    left_out: frozenset[str]
+    left_out: tuple[str, ...]
     standing: Standing
 
 
@@ -119,7 +119,7 @@ class _Play:
             name: _augmented(line, self._own, self._defender) for name, line in lines.items()
         }
         self._sides: dict[Side, _Side] = {
-            (name, world, part): _Side(line, frozenset(left_out), standing)
+            (name, world, part): _Side(line, left_out, standing)
             for name, line in lines.items()
             for world in self._worlds()
             for part, left_out in self._parts(line, world).items()

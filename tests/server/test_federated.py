@@ -11,10 +11,13 @@ from safetensors.numpy import load_file
 
 from backfire.play import play
 from backfire.runtimes.local import LocalGrid
+from learning.seeds import derived_seed
 from learning.wire import RECORD, pack
 from scenarios.errors import ScenarioError
 from scenarios.loader import parse
 from small_games import ROOT, small
+from strategies.base import Defender
+from strategies.federated import Line
 
 QUICKSTART = ROOT / "scenarios" / "federated_quickstart.yaml"
 AGENTS = [
@@ -317,3 +320,16 @@ def test_local_and_ray_give_the_same_federated_model(tmp_path):
     local = play(scenario(), out=tmp_path)
     on_ray = play(scenario(), runtime="ray", out=tmp_path)
     assert weights(local.folder) == weights(on_ray.folder)
+
+
+def test_a_part_of_the_index_is_filed_under_its_first_agent_in_scenario_order(tmp_path):
+    """Not under whichever a set yields first, which changes from process to process."""
+    defenders = {"indexed": [{"kind": "agent_indexing", "method": "shards", "shards": 2}]}
+    game = scenario(1, defenders=defenders)
+    played = play(game, out=tmp_path)
+    names = [agent.name for agent in played.result.roster]
+    knows = Defender(derived_seed(game.seed, "defender"), (1, 8, 8), 10, tuple(names), 1)
+    parts = Line.of(game.defenders["indexed"]).parts(names, knows)
+    first_of_each = {min(part, key=names.index) for part in parts.values() if part}
+    model = load_file(played.folder / "model.safetensors")
+    assert {key.split("/")[1] for key in model} & set(names) == first_of_each
