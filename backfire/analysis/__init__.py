@@ -1,0 +1,1 @@
+"""What a sweep's scores say: estimates, comparisons, payoffs, equilibria, verdicts."""
