@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from learning.pool import DEFENDER
 from scenarios.federation import malicious_in_round
 from scenarios.games import Game, family_of, games_of
-from scenarios.quoting import shown
+from scenarios.quoting import listing, shown
 
 if TYPE_CHECKING:
     from scenarios.schema import AgentGroup, Scenario
@@ -53,7 +53,16 @@ def problems(scenario: Scenario) -> list[Problem]:
         *_games(scenario),
         *_rounds(scenario),
         *_training(scenario),
+        *_controls(scenario),
     ]
+
+
+def _controls(scenario: Scenario) -> Iterator[Problem]:
+    names = listing(scenario.defenders)
+    for position, name in enumerate(scenario.referee.controls or ()):
+        if name not in scenario.defenders:
+            message = f"expected the name of a defender ({names}), got {shown(name)}"
+            yield Problem(("referee", "controls", position), message)
 
 
 def agent_name(group: AgentGroup, index: int) -> str:

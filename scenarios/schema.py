@@ -20,6 +20,7 @@ from learning.data.partition.base import Partition
 from learning.method import Method, one_of
 from learning.models.base import Architecture
 from learning.training.spec import ComputeSpec, TrainingSpec
+from learning.worlds import ATTACKED
 from scenarios import checks
 from scenarios.digest import digest_of
 from scenarios.families import DEFENCES, FAMILIES
@@ -143,6 +144,13 @@ class RefereeSpec(_Spec):
         "clean_accuracy_attacker_free.",
         json_schema_extra={"origin": "ours"},
     )
+    controls: tuple[Name, ...] | None = Field(
+        None,
+        max_length=100,
+        description="Defenders that the control games are also played against; null: all. Exact "
+        "indexing, say, trains a model for each agent once more in every control game.",
+        json_schema_extra={"origin": "ours"},
+    )
     cross_asr: bool = Field(
         True,
         description="Score each attacker's trigger against each attacker's target label; for at "
@@ -159,6 +167,10 @@ class RefereeSpec(_Spec):
         description="Number of test inputs that they are run on, drawn by the seed.",
         json_schema_extra={"origin": "ours"},
     )
+
+    def plays(self, defender: str, world: str) -> bool:
+        """Return whether a defender is played in a world: all in the attacked one."""
+        return world == ATTACKED or self.controls is None or defender in self.controls
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class _Play:
         self._left_out: dict[Side, tuple[str, ...]] = {
             (name, world, part): left_out
             for name, line in self._lines.items()
-            for world in self._worlds()
+            for world in self._worlds(name)
             for part, left_out in self._parts(line, world).items()
         }
         self._cheating = CheatingAgents(scenario)
@@ -192,9 +192,11 @@ class _Play:
             if part == SHARED or asked.intersection(left_out)
         }
 
-    def _worlds(self) -> list[str]:
-        free = [ATTACKER_FREE] if self._scenario.referee.attacker_free else []
-        return [ATTACKED, *free, *(ALONE + name for name in self._referee.sample_alone())]
+    def _worlds(self, defender: str) -> list[str]:
+        spec = self._scenario.referee
+        free = [ATTACKER_FREE] if spec.attacker_free else []
+        worlds = (ATTACKED, *free, *(ALONE + name for name in self._referee.sample_alone()))
+        return [world for world in worlds if spec.plays(defender, world)]
 
     def round(self, before: Progress) -> Progress:
         """Play one round of every side; return the game after it."""
@@ -357,7 +359,7 @@ class _Play:
         return {
             (name, world): self._outcome(progress.sides, name, world)
             for name in self._scenario.defenders
-            for world in self._worlds()
+            for world in self._worlds(name)
         }
 
     def _outcome(self, sides: Mapping[Side, SideState], name: str, world: str) -> Outcome:

@@ -96,6 +96,7 @@ def _play_defenders(
         )
         for name, defences in scenario.defenders.items()
         for world, pool in worlds.items()
+        if scenario.referee.plays(name, world)
     }
     with torch.random.fork_rng(devices=[]):  # a method that forgot its generator harms nobody
         return play_together(plays, engine.train)
