@@ -51,7 +51,12 @@ def show(found: Catalogue, console: Console) -> None:
 
 def _scenarios() -> list[dict[str, Any]]:
     return [
-        {"name": entry.name, "summary": entry.description, "file": str(entry.file)}
+        {
+            "name": entry.name,
+            "summary": ("(sweep) " if entry.sweep else "") + entry.description,
+            "sweep": entry.sweep,
+            "file": str(entry.file),
+        }
         for entry in entries()
     ]
 

@@ -27,6 +27,7 @@ from scenarios.quoting import printable
 if TYPE_CHECKING:
     from backfire.play import PlayedGame
     from scenarios.schema import Scenario
+    from scenarios.sweeps import Sweep
 
 app = typer.Typer(
     name="backfire",
@@ -195,9 +196,9 @@ def validate(
     json_output: _Json = False,
     debug: _Debug = False,
 ) -> None:
-    """Check scenarios; say each mistake in one line with its place and remedy.
+    """Check scenarios and sweeps; say each mistake in one line with its place and remedy.
 
-    SCENARIO is a file, or a name that `backfire list` shows.
+    SCENARIO is a file, or a name that `backfire list` shows. Of a sweep every cell is checked.
 
     Exit code 0: all are valid. 2: one is not.
     """
@@ -317,11 +318,22 @@ def _load(scenario: str, overrides: list[str]) -> Scenario:
     return load(file, overrides)
 
 
+def _load_any(scenario: str, overrides: list[str]) -> Scenario | Sweep:
+    from scenarios.library import find
+    from scenarios.loader import load_any
+
+    return load_any(find(scenario), overrides)
+
+
 def _validated(scenario: str, overrides: list[str]) -> dict[str, Any]:
     try:
-        loaded = _load(scenario, overrides)
+        loaded = _load_any(scenario, overrides)
     except ScenarioError as error:
         return {"scenario": scenario, "valid": False, **as_json(error)}
+    from scenarios.sweeps import Sweep
+
+    if isinstance(loaded, Sweep):
+        return _validated_sweep(scenario, loaded)
     return {
         "scenario": scenario,
         "valid": True,
@@ -333,7 +345,25 @@ def _validated(scenario: str, overrides: list[str]) -> dict[str, Any]:
     }
 
 
+def _validated_sweep(scenario: str, sweep: Sweep) -> dict[str, Any]:
+    return {
+        "scenario": scenario,
+        "valid": True,
+        "name": sweep.name,
+        "cells": [
+            {"at": dict(cell.at), "seed": cell.seed, "digest": cell.digest} for cell in sweep.cells
+        ],
+        "digest": sweep.digest(),
+        "resolved": sweep.document(),
+    }
+
+
 def _summary(item: dict[str, Any]) -> str:
+    if "cells" in item:
+        games = len({cell["digest"] for cell in item["cells"]})
+        count = _many(len(item["cells"]), "cell")
+        count += "" if games == len(item["cells"]) else f", {games} of them different games"
+        return f"{printable(item['scenario'])}: valid (sweep of {count}, {item['digest'][:12]})"
     count = f"{_many(item['agents'], 'agent')}, {_many(len(item['defenders']), 'defender')}"
     return f"{printable(item['scenario'])}: valid ({count}, {item['digest'][:12]})"
 

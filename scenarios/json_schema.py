@@ -15,7 +15,7 @@ from pydantic_core import core_schema
 
 from learning.method import Method, discover
 from scenarios.families import FAMILIES
-from scenarios.schema import Scenario
+from scenarios.sweeps import SweepFile
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -34,8 +34,8 @@ class _Generator(GenerateJsonSchema):
 
 
 def schema() -> Schema:
-    """Return the JSON schema of a scenario file, with the methods that are installed here."""
-    out: Schema = {"$schema": DIALECT, **Scenario.model_json_schema(schema_generator=_Generator)}
+    """Return the JSON schema of scenario and sweep files, with the methods installed here."""
+    out: Schema = {"$schema": DIALECT, **SweepFile.model_json_schema(schema_generator=_Generator)}
     out["title"] = "Backfire scenario"
     for family, name, method in _methods(out):
         definition = out["$defs"][name]

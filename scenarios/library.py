@@ -27,11 +27,13 @@ class Entry:
         name: What to call it: its path in the library, without the ending.
         file: Where it is.
         description: What it shows; "" where it does not say.
+        sweep: Whether it is a sweep: many games, for `backfire sweep`.
     """
 
     name: str
     file: Path
     description: str
+    sweep: bool = False
 
 
 def names() -> dict[str, Path]:
@@ -42,7 +44,7 @@ def names() -> dict[str, Path]:
 
 def entries() -> list[Entry]:
     """Return what is in the library."""
-    return [Entry(name, file, _description(file)) for name, file in names().items()]
+    return [_entry(name, file) for name, file in names().items()]
 
 
 def find(scenario: str) -> Path:
@@ -74,10 +76,12 @@ def published_schema() -> dict[str, Any]:
     return schema
 
 
-def _description(file: Path) -> str:
+def _entry(name: str, file: Path) -> Entry:
     try:
         data = read(read_file(file)).data
     except YamlError as error:
-        return f"(cannot be read: {error.message})"
-    description = data.get("description") if isinstance(data, dict) else None
-    return " ".join(description.split()) if isinstance(description, str) else ""
+        return Entry(name, file, f"(cannot be read: {error.message})")
+    data = data if isinstance(data, dict) else {}
+    description = data.get("description")
+    text = " ".join(description.split()) if isinstance(description, str) else ""
+    return Entry(name, file, text, "sweep" in data)

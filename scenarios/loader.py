@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Final, TypeVar
 
@@ -11,17 +12,32 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scenarios import overrides as override_rules
+from scenarios import published
+from scenarios.checks import Problem as CrossProblem
 from scenarios.errors import MAX_PROBLEMS, Problem, ScenarioError
 from scenarios.fields import fields_of, kinds_of, wanted
 from scenarios.quoting import listing, nearest, printable, shown
 from scenarios.schema import Scenario
+from scenarios.sweeps import Cell, Sweep, SweepBlocks, SweepSpec
 from scenarios.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
 
 OVERRIDE: Final = "--set"
+_SWEEP: Final = "sweep"
+_BLOCKS: Final = ("sweep", "published")
 _EXPLAINED: Final = 200
 M = TypeVar("M", bound=BaseModel)
 
-__all__ = ["Problem", "ScenarioError", "load", "parse", "parse_as", "problem_at"]
+__all__ = [
+    "Problem",
+    "ScenarioError",
+    "load",
+    "load_any",
+    "load_sweep",
+    "parse",
+    "parse_as",
+    "parse_sweep",
+    "problem_at",
+]
 
 
 def load(path: FilePath | str, overrides: Sequence[str] = ()) -> Scenario:
@@ -34,11 +50,37 @@ def load(path: FilePath | str, overrides: Sequence[str] = ()) -> Scenario:
     Raises:
         ScenarioError: If it cannot be read or is not a valid scenario.
     """
+    return parse(_text_of(path), str(path), overrides)
+
+
+def load_sweep(path: FilePath | str, overrides: Sequence[str] = ()) -> Sweep:
+    """Load a sweep file: a scenario with a block ``sweep:``. Every cell of it is validated.
+
+    Args:
+        path: The file.
+        overrides: As in `load`; they come before the axes, whose fields they cannot set.
+
+    Raises:
+        ScenarioError: If it cannot be read, is not a valid sweep, or a cell is no valid scenario.
+    """
+    return parse_sweep(_text_of(path), str(path), overrides)
+
+
+def load_any(path: FilePath | str, overrides: Sequence[str] = ()) -> Scenario | Sweep:
+    """Load a file that may be a scenario or a sweep.
+
+    Raises:
+        ScenarioError: As `load` and `load_sweep` do.
+    """
+    places = _opened(_text_of(path), str(path), overrides)
+    return _sweep(places) if _is_sweep(places.document) else _scenario(places)
+
+
+def _text_of(path: FilePath | str) -> str:
     try:
-        text = read_file(FilePath(path))
+        return read_file(FilePath(path))
     except YamlError as error:
         raise _unreadable(str(path), error) from None
-    return parse(text, str(path), overrides)
 
 
 def parse(text: str, name: str, overrides: Sequence[str] = ()) -> Scenario:
@@ -52,6 +94,24 @@ def parse(text: str, name: str, overrides: Sequence[str] = ()) -> Scenario:
     Raises:
         ScenarioError: If it is not a valid scenario.
     """
+    return _scenario(_opened(text, name, overrides))
+
+
+def parse_sweep(text: str, name: str, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep from text.
+
+    Args:
+        text: YAML, or JSON.
+        name: What error messages call the text.
+        overrides: As in `load_sweep`.
+
+    Raises:
+        ScenarioError: If it is not a valid sweep, or a cell of it is no valid scenario.
+    """
+    return _sweep(_opened(text, name, overrides))
+
+
+def _opened(text: str, name: str, overrides: Sequence[str]) -> _Places:
     try:
         document = read(text)
     except YamlError as error:
@@ -63,7 +123,112 @@ def parse(text: str, name: str, overrides: Sequence[str] = ()) -> Scenario:
         except override_rules.OverrideError as error:
             problem = Problem(OVERRIDE, None, None, error.field, error.message)
             raise ScenarioError([problem]) from None
-    return _validated(Scenario, document.data, places)
+    return places
+
+
+def _is_sweep(document: Document) -> bool:
+    return isinstance(document.data, dict) and _SWEEP in document.data
+
+
+def _scenario(places: _Places) -> Scenario:
+    if _is_sweep(places.document):
+        message = "expected a scenario, got a sweep: play it with  backfire sweep"
+        raise ScenarioError([places.problem((_SWEEP,), message, at_key=True)])
+    return _validated(Scenario, places.document.data, places)
+
+
+def _sweep(places: _Places) -> Sweep:
+    data = places.document.data
+    if not _is_sweep(places.document):
+        message = "expected a block sweep: with axes or seeds, got a scenario without: "
+        raise ScenarioError([places.problem((), message + "play it with  backfire run")])
+    if "seed" in data:
+        message = "expected the seeds in sweep.seeds, got a seed beside them"
+        raise ScenarioError([places.problem(("seed",), message, at_key=True)])
+    blocks = _validated(SweepBlocks, data, replace(places, root=SweepBlocks))
+    combinations = blocks.sweep.combinations()
+    if not combinations:
+        message = "expected combinations that are left to play, got all of them omitted"
+        raise ScenarioError([places.problem((_SWEEP, "omit"), message)])
+    scenarios = _variants(blocks.sweep, combinations, places)
+    if wrong := _published_problems(blocks, combinations, scenarios):
+        raise ScenarioError(
+            [places.problem(one.path, one.message) for one in wrong[:MAX_PROBLEMS]],
+            max(0, len(wrong) - MAX_PROBLEMS),
+        )
+    base = {key: value for key, value in data.items() if key not in _BLOCKS}
+    cells = tuple(
+        Cell(blocks.sweep.at(one), seed, played, played.digest())
+        for one, scenario in zip(combinations, scenarios, strict=True)
+        for seed in blocks.sweep.all_seeds()
+        for played in (scenario.model_copy(update={"seed": seed}),)
+    )
+    return Sweep(scenarios[0].name, blocks.sweep, base, blocks.published, cells)
+
+
+def _published_problems(
+    blocks: SweepBlocks, combinations: Sequence[Mapping[str, int]], scenarios: Sequence[Scenario]
+) -> list[CrossProblem]:
+    if blocks.published is None:
+        return []
+    return published.problems(
+        blocks.published,
+        {name: axis.coordinates for name, axis in blocks.sweep.axes.items()},
+        {name: None for one in scenarios for name in one.defenders},
+        {group.name: None for one in scenarios for group in one.agents if group.malicious},
+        [blocks.sweep.at(one) for one in combinations],
+    )
+
+
+def _variants(
+    spec: SweepSpec, combinations: Sequence[Mapping[str, int]], places: _Places
+) -> list[Scenario]:
+    """Return the scenario of each combination, or say what is wrong in any of them."""
+    scenarios: list[Scenario] = []
+    where: dict[Problem, list[int]] = {}
+    for number, positions in enumerate(combinations):
+        try:
+            cell = _variant(spec, positions, places)
+            scenarios.append(_validated(Scenario, cell.document.data, cell))
+        except ScenarioError as error:
+            for problem in error.problems:
+                where.setdefault(problem, []).append(number)
+    if not where:
+        return scenarios
+    found = []
+    for problem, numbers in where.items():
+        at = spec.at(combinations[numbers[0]])
+        first = ", ".join(f"{name}={value}" for name, value in at.items())
+        many = f" (in {len(numbers)} of {len(combinations)} combinations, first {first})"
+        told = "" if len(numbers) == len(combinations) else printable(many, 300)
+        found.append(replace(problem, message=problem.message + told))
+    raise ScenarioError(found[:MAX_PROBLEMS], max(0, len(found) - MAX_PROBLEMS))
+
+
+def _variant(spec: SweepSpec, positions: Mapping[str, int], places: _Places) -> _Places:
+    """Return a combination's document: each value stands where the axis says it."""
+    whole = places.document
+    document = Document(
+        {key: copy.deepcopy(value) for key, value in whole.data.items() if key not in _BLOCKS},
+        dict(whole.keys),
+        dict(whole.values),
+    )
+    overridden = list(places.overridden)
+    for name, position in positions.items():
+        for target, inside in spec.axes[name].changes(position):
+            place = (_SWEEP, "axes", name, *inside)
+            try:
+                path = override_rules.place(document, target, whole.at(place))
+            except override_rules.OverrideError as error:
+                message = f"{error.message} (axis {name} sets {target})"
+                raise ScenarioError([places.problem(place, message)]) from None
+            if any(base[: len(path)] == path for base in places.overridden):
+                message = f"expected a field that no axis sets, got one that {name} sets: "
+                text = message + f"change sweep.axes.{name} instead"
+                raise ScenarioError([Problem(OVERRIDE, None, None, target, text)])
+            if places.is_overridden(place):
+                overridden.append(path)
+    return replace(places, document=document, overridden=overridden)
 
 
 def parse_as(root: type[M], text: str, name: str, change: Callable[[Plain], Plain]) -> M:
@@ -107,13 +272,17 @@ class _Places:
     def problem(self, path: Path, message: str, *, at_key: bool = False) -> Problem:
         """Return a problem at a path, or at the nearest place above it that was written."""
         message = printable(message, 600)
-        if any(path[: len(base)] == base for base in self.overridden):
+        if self.is_overridden(path):
             return Problem(OVERRIDE, None, None, _dotted(path), message)
         mark = self.document.keys.get(path) if at_key else None
         for length in range(len(path), -1, -1):
             mark = mark or self.document.values.get(path[:length])
         mark = mark or Mark(1, 1)
         return Problem(self.name, mark.line, mark.column, _dotted(path), message)
+
+    def is_overridden(self, path: Path) -> bool:
+        """Return whether what stands at a path came from ``--set``."""
+        return any(path[: len(base)] == base for base in self.overridden)
 
     def got(self, path: Path) -> str:
         """Return the value at a path as it was written, shortened and escaped."""

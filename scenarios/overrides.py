@@ -47,6 +47,26 @@ def apply(document: Document, override: str) -> Path:
         new = read(value) if value.strip() else Document(None, {}, {})
     except YamlError as error:
         raise OverrideError(printable(text, 80), error.message) from None
+    return _put(document, steps, text, new)
+
+
+def place(document: Document, field: str, new: Document) -> Path:
+    """Set one value in a document to another document, as `apply` does with a text.
+
+    Args:
+        document: Changed in place.
+        field: The path, as for `apply`.
+        new: The value; its marks become those of the field.
+
+    Raises:
+        OverrideError: If a step leads nowhere.
+    """
+    if not field.strip():
+        raise OverrideError("", f"expected a path like agents[1].count, got {shown(field)}")
+    return _put(document, list(_steps(field.strip())), field, new)
+
+
+def _put(document: Document, steps: list[str | int], text: str, new: Document) -> Path:
     path, made = _descend(document.data, steps, text)
     for marks, added in ((document.keys, new.keys), (document.values, new.values)):
         for old in [old for old in marks if old[: len(path)] == path]:

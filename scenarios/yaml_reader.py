@@ -12,6 +12,7 @@ order mark, more than 32 levels, more than 100,000 values, more than 1 MiB.
 from __future__ import annotations
 
 import codecs
+import copy
 import re
 import stat
 from collections.abc import Iterator
@@ -122,6 +123,25 @@ class Document:
     data: Plain
     keys: dict[Path, Mark] = field(default_factory=dict)
     values: dict[Path, Mark] = field(default_factory=dict)
+
+    def at(self, path: Path) -> Document:
+        """Return a copy of what stands at a path, with its marks.
+
+        Raises:
+            LookupError: If nothing stands there.
+        """
+        data = self.data
+        for step in path:
+            data = data[step]
+        keys, values = (
+            {
+                inner[len(path) :]: mark
+                for inner, mark in marks.items()
+                if inner[: len(path)] == path
+            }
+            for marks in (self.keys, self.values)
+        )
+        return Document(copy.deepcopy(data), keys, values)
 
 
 def read_file(path: FilePath) -> str:

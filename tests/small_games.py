@@ -5,9 +5,12 @@ from pathlib import Path
 
 from scenarios.loader import load, parse
 from scenarios.schema import Scenario
+from scenarios.yaml_reader import read, read_file
 
 ROOT = Path(__file__).parents[1]
-LIBRARY = sorted((ROOT / "scenarios").rglob("*.yaml"))
+FILES = sorted((ROOT / "scenarios").rglob("*.yaml"))
+SWEEPS = [path for path in FILES if "sweep" in read(read_file(path)).data]
+LIBRARY = [path for path in FILES if path not in SWEEPS]
 
 
 def called(path: Path) -> str:

@@ -1,9 +1,10 @@
 """Golden playthroughs: every shipped scenario, played small, takes the decisions it took before.
 
 Each scenario has a file in tests/golden/. After a change that is meant to change decisions, write
-them anew with ``python tests/test_golden.py`` and say in the commit why they changed.
+them anew with ``python tests/test_golden.py [NAME...]`` and say in the commit why they changed.
 """
 
+import hashlib
 import json
 import sys
 import tempfile
@@ -17,7 +18,8 @@ if __name__ == "__main__":
 
 from backfire.play import play
 from clients.agents import Agents
-from small_games import LIBRARY, called, small
+from scenarios.loader import load_sweep
+from small_games import FILES, LIBRARY, SWEEPS, called, small
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -60,6 +62,26 @@ def decisions(path: Path) -> dict:
     }
 
 
+def cells(path: Path) -> dict:
+    """Return what a sweep plays: each axis, and what the file sets for each cell.
+
+    Fields that the file does not set are left out, so that a new field changes no golden file.
+    """
+    sweep = load_sweep(path)
+    written = [
+        [dict(cell.at), cell.seed, cell.scenario.model_dump(mode="json", exclude_unset=True)]
+        for cell in sweep.cells
+    ]
+    text = json.dumps(written, sort_keys=True)
+    return {
+        "axes": {name: list(axis.coordinates) for name, axis in sweep.spec.axes.items()},
+        "seeds": list(sweep.spec.all_seeds()),
+        "cells": len(sweep.cells),
+        "games": len({cell.digest for cell in sweep.cells}),
+        "written": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
 def file_of(path: Path) -> Path:
     return GOLDEN / f"{called(path)}.json"
 
@@ -71,8 +93,14 @@ def test_a_scenario_takes_the_decisions_that_it_took_before(path):
     assert rendered(path).splitlines() == golden
 
 
+@pytest.mark.parametrize("path", SWEEPS, ids=called)
+def test_a_sweep_has_the_cells_that_it_had_before(path):
+    assert file_of(path).exists(), "no golden file: run python tests/test_golden.py NAME"
+    assert json.loads(file_of(path).read_text()) == cells(path)
+
+
 def test_every_golden_file_has_a_scenario():
-    assert {f.stem for f in GOLDEN.glob("*.json")} == {called(path) for path in LIBRARY}
+    assert {f.stem for f in GOLDEN.glob("*.json")} == {called(path) for path in FILES}
 
 
 def rendered(path: Path) -> str:
@@ -90,5 +118,7 @@ def rendered(path: Path) -> str:
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
-    for scenario_path in LIBRARY:
-        file_of(scenario_path).write_text(rendered(scenario_path))
+    for scenario_path in [path for path in FILES if not sys.argv[1:] or called(path) in sys.argv]:
+        sweeps = scenario_path in SWEEPS
+        text = json.dumps(cells(scenario_path)) + "\n" if sweeps else rendered(scenario_path)
+        file_of(scenario_path).write_text(text)
