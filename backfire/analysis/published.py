@@ -1,0 +1,380 @@
+"""The side-by-side table of a reproduction: what a paper prints and concludes, and what we found.
+
+The rules, which the report prints too (`RULES`), are fixed before any game is played. A verdict
+speaks of the games of the sweep as they are written down, and of nothing else.
+
+A fifth verdict stands beside the four that a reader expects: *undecided*, where our data cannot
+tell. Without it few seeds would read as a refutation.
+
+Sources:
+    Holm: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
+        of Statistics 6 (1979) 65-70.
+    "About": D. J. Schuirmann, "A comparison of the two one-sided tests procedure and the power
+        approach for assessing the equivalence of average bioavailability", Journal of
+        Pharmacokinetics and Biopharmaceutics 15 (1987) 657-680; both sides at 95 %.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backfire.analysis.comparisons import ALPHA, MIN_SEEDS, holm, paired_t
+from backfire.analysis.estimates import GAP, Estimate, estimate
+from backfire.analysis.places import DEFENDER, Places, Spot
+from backfire.analysis.series import Row, Series, Setting
+from scenarios.published import Claim, Figure, Operand, Published
+
+# A wider interval covers most figures, so that covering says little.
+WIDEST: Final = 0.2
+
+
+class Verdict(StrEnum):
+    """What our data say of a line of the paper."""
+
+    HOLDS = "holds"
+    PART = "holds in part"
+    FAILS = "does not hold"
+    UNDECIDED = "undecided"
+    NOT_COMPARABLE = "not comparable"
+
+
+RULES: Final = (
+    "Figures are judged only where the sweep is marked as comparable. Elsewhere they are shown "
+    "side by side, and the verdict is “not comparable”.",
+    "A figure holds where our 95 % interval over seeds covers it, or where our mean lies within "
+    "the spread that the paper prints behind it. Where neither is so it does not hold.",
+    f"A figure is undecided where nothing was scored, where there is one seed, or where our "
+    f"interval is wider than {100 * WIDEST:.0f} points and the mean is not within the paper's "
+    "spread.",
+    "A claim is one comparison or several: one for each value of the axes (and each defender) that "
+    "it leaves open. Each is a difference paired by seed.",
+    "A comparison holds where the mean difference has the claimed sign, beyond the claim's margin, "
+    "and p < 0.05 (paired t-test, two-sided) after Holm's correction over all comparisons of this "
+    "table. It is contradicted where p is as small and the sign is the opposite. Otherwise, and "
+    f"with fewer than {MIN_SEEDS} seeds, it is open.",
+    "“About as large” holds where the difference is surely within the tolerance (both one-sided "
+    "tests), is contradicted where it surely lies outside, and is open otherwise.",
+    "A claim holds where all its comparisons hold, holds in part where some hold and none is "
+    "contradicted, does not hold where one is contradicted, and is undecided where all are open.",
+    "Claims are judged where figures are not comparable too: the verdict then says whether the "
+    "conclusion carries over to the games that were played here.",
+)
+
+
+@dataclass(frozen=True)
+class FigureLine:
+    """A printed number beside ours.
+
+    Attributes:
+        figure: The paper's.
+        spot: Where it was looked up; None where no cell fits.
+        group: The group that was read; "" for the defender's own score.
+        ours: Mean over seeds, with interval and values.
+        std: Standard deviation across the agents of a game (root mean square over seeds).
+        verdict: One of the five.
+        why: One sentence.
+    """
+
+    figure: Figure
+    spot: Spot | None
+    group: str
+    ours: Estimate
+    std: float | None
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of a claim.
+
+    Attributes:
+        first: Where `less` or `about` was looked up; None for a constant.
+        second: Where `than` was looked up; None for a constant.
+        one: Mean of the first side over the common seeds.
+        two: Mean of the second side.
+        difference: ``than - less``, or ``about - than``, paired by seed.
+        p: Two-sided p-value after Holm's correction; None where there is none.
+        verdict: HOLDS, FAILS (contradicted) or UNDECIDED (open).
+        why: Half a sentence where it is open; else "".
+    """
+
+    first: Spot | None
+    second: Spot | None
+    one: Estimate
+    two: Estimate
+    difference: Estimate
+    p: float | None
+    verdict: Verdict
+    why: str = ""
+
+    def value(self, name: str) -> Setting | None:
+        """Return the value of an axis (or the defender) that both sides share; None if none."""
+        values = [spot.value(name) for spot in (self.first, self.second) if spot is not None]
+        return values[0] if all(value == values[0] for value in values) else None
+
+
+@dataclass(frozen=True)
+class ClaimLine:
+    """A conclusion of the paper, and whether our data draw it too."""
+
+    claim: Claim
+    comparisons: tuple[Comparison, ...]
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The whole table.
+
+    Attributes:
+        published: What the paper says.
+        claims: In order.
+        figures: In order; one for each cell that a figure fits.
+        seeds: Number of seeds.
+        finding: One sentence for the whole.
+    """
+
+    published: Published
+    claims: tuple[ClaimLine, ...]
+    figures: tuple[FigureLine, ...]
+    seeds: int
+    finding: str
+
+
+def side_by_side(
+    published: Published, rows: Iterable[Row], together: Sequence[Sequence[str]] = ()
+) -> SideBySide:
+    """Set what a paper says beside the scores of a sweep.
+
+    Args:
+        published: The paper's figures and claims.
+        rows: Lines of the sweep's long table.
+        together: Groups of axes that go from value to value together (`SweepSpec.together`).
+    """
+    places = Places(rows, together)
+    figures = tuple(line for one in published.figures for line in _figure(one, published, places))
+    claims = _claims(published.claims, places)
+    finding = _finding(published, claims, figures)
+    return SideBySide(published, claims, figures, len(places.seeds), finding)
+
+
+def _figure(figure: Figure, published: Published, places: Places) -> Iterator[FigureLine]:
+    spots = places.matching(figure)
+    for spot in spots:
+        series = places.series(spot, figure.group, figure.score)
+        ours = series.estimate if series else estimate([])
+        verdict, why = _figure_verdict(figure, ours, published)
+        group = series.group if series else figure.group or ""
+        std = series.std_across_agents if series else None
+        yield FigureLine(figure, spot, group, ours, std, verdict, why)
+    if not spots:
+        verdict, why = Verdict.UNDECIDED, "no such cell was played"
+        yield FigureLine(figure, None, figure.group or "", estimate([]), None, verdict, why)
+
+
+def _figure_verdict(figure: Figure, ours: Estimate, published: Published) -> tuple[Verdict, str]:
+    if ours.value is None:
+        return Verdict.UNDECIDED, f"{figure.score} was not scored here"
+    gap = _points(ours.value - figure.value)
+    if not published.is_comparable:
+        return Verdict.NOT_COMPARABLE, f"{published.why_not}; ours is {gap} points from it"
+    if figure.spread is not None and abs(ours.value - figure.value) <= figure.spread:
+        return Verdict.HOLDS, f"ours is {gap} points from it, within the paper's spread"
+    if ours.low is None or ours.high is None:
+        return Verdict.UNDECIDED, f"ours is {gap} points from it, and one seed has no interval"
+    if ours.high - ours.low > WIDEST:
+        return Verdict.UNDECIDED, f"our interval is {100 * (ours.high - ours.low):.0f} points wide"
+    if ours.holds(figure.value):
+        return Verdict.HOLDS, f"our interval covers it ({gap} points)"
+    beyond = (
+        "neither our interval nor the paper's spread reaches"
+        if figure.spread
+        else ("our interval does not reach")
+    )
+    return Verdict.FAILS, f"ours is {gap} points from it, which {beyond}"
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A comparison before Holm's correction."""
+
+    claim: Claim
+    comparison: Comparison
+    favours: bool
+
+
+def _claims(claims: Sequence[Claim], places: Places) -> tuple[ClaimLine, ...]:
+    """Judge all claims; the correction is over the comparisons of all of them."""
+    compared = [
+        [_compare(claim, *pair, places) for pair in places.pairs(claim.first, claim.than)]
+        for claim in claims
+    ]
+    corrected = iter(holm([one.comparison.p for group in compared for one in group]))
+    lines = []
+    for claim, group in zip(claims, compared, strict=True):
+        judged = tuple(_judged(one, next(corrected)) for one in group)
+        lines.append(ClaimLine(claim, judged, *_claim_verdict(judged)))
+    return tuple(lines)
+
+
+def _compare(claim: Claim, first: Spot | None, second: Spot | None, places: Places) -> _Open:
+    sides = [_values(claim.first, first, places), _values(claim.than, second, places)]
+    seeds = sorted(set.intersection(*(set(values) for values in sides if values is not None)))
+    one, two = ([_value(side, seed) for seed in seeds] for side in _filled(claim, sides))
+    pairs = list(zip(one, two, strict=True))
+    differences = [b - a for a, b in pairs] if claim.less else [a - b for a, b in pairs]
+    found = Comparison(
+        first,
+        second,
+        estimate(one),
+        estimate(two),
+        estimate(differences, bounds=GAP),
+        None,
+        Verdict.UNDECIDED,
+    )
+    if not seeds:
+        return _Open(claim, replace(found, why="not scored on both sides"), False)
+    if len(seeds) < MIN_SEEDS:
+        return _Open(claim, replace(found, why=f"{MIN_SEEDS} seeds are needed at least"), False)
+    p, favours = _tested(claim, np.array(differences))
+    return _Open(claim, replace(found, p=p), favours)
+
+
+def _values(side: Operand, spot: Spot | None, places: Places) -> Mapping[int, float] | None:
+    """Return the values by seed; None for a constant."""
+    if side.score is None or spot is None:
+        return None
+    series: Series | None = places.series(spot, side.group, side.score)
+    return {} if series is None else series.values
+
+
+def _filled(
+    claim: Claim, sides: Sequence[Mapping[int, float] | None]
+) -> Iterator[Mapping[int, float] | float]:
+    for side, values in zip((claim.first, claim.than), sides, strict=True):
+        yield values if values is not None else side.value or 0.0
+
+
+def _value(side: Mapping[int, float] | float, seed: int) -> float:
+    return side if isinstance(side, float) else side[seed]
+
+
+def _tested(claim: Claim, differences: NDArray[np.float64]) -> tuple[float, bool]:
+    """Return the two-sided p-value of what the claim says, and whether the mean speaks for it."""
+    mean = float(differences.mean())
+    if claim.about is None:
+        return _p(differences - claim.margin), mean > claim.margin
+    tolerance = claim.about.tolerance
+    ends = [_p(differences - end) for end in (-tolerance, tolerance)]
+    if abs(mean) < tolerance:
+        return max(ends), True
+    return ends[mean > 0], False
+
+
+def _p(differences: NDArray[np.float64]) -> float:
+    p = paired_t(differences)
+    return 1.0 if p is None else p
+
+
+def _judged(one: _Open, p: float | None) -> Comparison:
+    if p is None:
+        return one.comparison
+    if p < ALPHA:
+        verdict = Verdict.HOLDS if one.favours else Verdict.FAILS
+        return replace(one.comparison, p=p, verdict=verdict)
+    raw = one.comparison.p
+    why = "cannot be told apart"
+    if raw is not None and raw < ALPHA:
+        why = "not sure enough after the correction for many comparisons"
+    elif one.claim.about is not None:
+        why = "the difference may lie within the tolerance or outside"
+    return replace(one.comparison, p=p, why=why)
+
+
+def _claim_verdict(comparisons: Sequence[Comparison]) -> tuple[Verdict, str]:
+    total = len(comparisons)
+    counts = Counter(one.verdict for one in comparisons)
+    held, failed = counts[Verdict.HOLDS], counts[Verdict.FAILS]
+    if not total:
+        return Verdict.UNDECIDED, "no such pair of cells was played"
+    if total == 1:
+        return comparisons[0].verdict, _told(comparisons[0])
+    verdict = (
+        Verdict.FAILS if failed
+        else Verdict.HOLDS if held == total
+        else Verdict.PART if held
+        else Verdict.UNDECIDED
+    )  # fmt: skip
+    words = f"holds in {held} of {total} comparisons"
+    words += f", contradicted in {failed}" if failed else ""
+    words += f", open in {counts[Verdict.UNDECIDED]}" if counts[Verdict.UNDECIDED] else ""
+    return verdict, "; ".join([words, *_breakdown(comparisons)])
+
+
+def _told(one: Comparison) -> str:
+    d = one.difference
+    if d.value is None:
+        return one.why
+    words = f"difference {_points(d.value)} points"
+    if d.low is not None and d.high is not None:
+        words += f" ({_points(d.low)} to {_points(d.high)})"
+    if one.p is not None:
+        words += f", {p_words(one.p)}"
+    return f"{words}; {one.why}" if one.why else words
+
+
+def _breakdown(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield for each open axis along which verdicts differ how they differ."""
+    spots = [spot for one in comparisons for spot in (one.first, one.second) if spot is not None]
+    for name in (*(spots[0].at if spots else ()), DEFENDER):
+        groups: dict[tuple[bool, Setting], list[Comparison]] = {}
+        for one in comparisons:
+            value = one.value(name)
+            if value is not None:
+                groups.setdefault((isinstance(value, bool), value), []).append(one)
+        shares = {
+            value: (sum(one.verdict is Verdict.HOLDS for one in found), len(found))
+            for (_, value), found in groups.items()
+        }
+        if len({held / total for held, total in shares.values()}) > 1:
+            parts = (f"{value}: {held} of {total}" for value, (held, total) in shares.items())
+            yield f"by {name} – " + ", ".join(list(parts)[:12])
+
+
+def _finding(
+    published: Published, claims: Sequence[ClaimLine], figures: Sequence[FigureLine]
+) -> str:
+    parts = [_counted("claim", [line.verdict for line in claims])] if claims else []
+    if figures and published.is_comparable:
+        parts.append(_counted("figure", [line.verdict for line in figures]))
+    told = "; ".join(parts) or "nothing is claimed"
+    if figures and not published.is_comparable:
+        told += f"; figures are not comparable: {published.why_not}"
+    return f"{published.source}: {told}."
+
+
+def _counted(what: str, verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(verdicts)
+    order = [verdict for verdict in Verdict if counts[verdict]]
+    many = f"{len(verdicts)} {what}" + ("" if len(verdicts) == 1 else "s")
+    if len(order) == 1 and len(verdicts) == 1:
+        return f"the one {what}: {order[0]}"
+    return f"of {many}: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in order)
+
+
+def p_words(p: float) -> str:
+    """Return a p-value as text."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
