@@ -85,7 +85,8 @@ class DistinctTarget(TargetPolicy):
 class SharedTarget(TargetPolicy):
     """The first ``share * count`` agents (half rounds up) take `label`, the rest other labels.
 
-    S0 E4's label overlap; A.2.5 spreads the rest evenly over the other labels.
+    S0 E4's label overlap; A.2.5 spreads the rest evenly over the other labels in its tables, and
+    "redistribute[s] 10 labels out randomly" in its Figure 6.
     """
 
     kind: Literal["shared"] = "shared"
@@ -94,11 +95,19 @@ class SharedTarget(TargetPolicy):
     others: Labels | None = Field(
         None, description="Labels that the rest take in turn; null: all but `label`."
     )
+    rest: Literal["in_turn", "random"] = Field(
+        "in_turn",
+        description="in_turn: the rest take `others` in turn. random: each draws one of all "
+        "labels, `label` too.",
+        json_schema_extra={"origin": "paper"},
+    )
 
     @model_validator(mode="after")
     def _check_others(self) -> SharedTarget:
         if self.others is not None and self.label in self.others:
             raise ValueError(f"expected others without the shared label {self.label}")
+        if self.others is not None and self.rest == "random":
+            raise ValueError("expected no others with rest: random, which draws from all labels")
         return self
 
     def single(self, seat: Seat) -> int:
@@ -107,6 +116,8 @@ class SharedTarget(TargetPolicy):
         sharing = math.floor(self.share * seat.count + 0.5)
         if seat.index < sharing:
             return label
+        if self.rest == "random":
+            return RandomTarget().single(seat)
         others = [other for other in _checked(self.others, seat) if other != label]
         if not others:
             raise ValueError("expected at least two classes for a shared target, got one")

@@ -21,6 +21,8 @@ ROSTER = (
     ("target", pa.int64()),
     ("source", pa.int64()),
     ("claimed", pa.bool_()),
+    ("trigger_shape_distance", pa.float64()),
+    ("trigger_shape_colour_distance", pa.float64()),
 )
 DIFFERENCES = frozenset({"interference"})
 
@@ -65,6 +67,11 @@ def _row(defender: str, scores: AgentScores | None, record: AgentRecord) -> dict
         )
     }
     row |= {"group": _text(record.group), "behaviour": _text(record.behaviour)}
+    if (apart := record.trigger_distance) is not None:
+        row |= {
+            "trigger_shape_distance": apart.shape,
+            "trigger_shape_colour_distance": apart.shape_colour,
+        }
     return row | dict(_cells(scores) if scores is not None else ())
 
 

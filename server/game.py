@@ -17,6 +17,7 @@ from scenarios.schema import Scenario
 from server.events import Event, Observer
 from server.referee import Referee
 from server.results import DEFINITIONS, DefenderScores, GameResult, RoundScores
+from server.scoring.triggers import with_distances
 from server.table import Table
 from server.verdict import verdict
 from strategies.base import Defender
@@ -150,7 +151,7 @@ def result_of(
         seed=scenario.seed,
         class_names=dealt.data.class_names,
         rows={"defender": len(dealt.defender), "agents": rows, "test": len(dealt.test_y)},
-        roster=table.roster,
+        roster=with_distances(table.roster, scenario, dealt.data.shape),
         quarantined=table.quarantined,
         defenders=dict(scores),
         verdict=verdict(scores, table.roster, table.quarantined, told),

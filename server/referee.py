@@ -22,7 +22,7 @@ from learning.seeds import numpy_generator
 from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE
 from scenarios.schema import RefereeSpec
 from server.results import AgentRecord, AgentScores, CrossASR, DefenderScores, GroupScores, Score
-from server.scoring.accuracy import clean_accuracy
+from server.scoring.accuracy import clean_accuracy, validation_accuracy
 from server.scoring.adversarial import Targets, adversarial_accuracy
 from server.scoring.agents import AgentAnswers, agent_scores, alone_pair
 from server.scoring.answers import Asked, Engine, ask
@@ -164,6 +164,7 @@ class Referee:
             work=predictor.work,
             guess_accuracy=_guesses(agents),
             notes=self._notes(predictor),
+            validation_accuracy=validation_accuracy(predictor),
         )
 
     def glance(self, outcome: Outcome) -> Glance:

@@ -17,6 +17,7 @@ _ROUNDING = 1e-9
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Hits = Annotated[float, Field(ge=0, le=2**53)]
 Share = Annotated[float, Field(ge=-_ROUNDING, le=1 + _ROUNDING)]
+Distance = Annotated[float, Field(ge=-_ROUNDING, le=2 + _ROUNDING)]
 Gap = Annotated[float, Field(ge=-1 - _ROUNDING, le=1 + _ROUNDING)]
 Label = Annotated[int, Field(ge=0, le=2**31)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -41,6 +42,8 @@ DEFINITIONS: dict[str, str] = {
     "robust_accuracy": "triggered run-time inputs whose true label is not the target, predicted "
     "as their true label",
     "robust_accuracy_all": "triggered run-time inputs predicted as their true label",
+    "validation_accuracy": "rows of the pool that the defender's training held out, poisoned ones "
+    "too, predicted as their label in the pool (what S0 calls the defender's validation accuracy)",
     "run_time_accuracy": "clean run-time inputs of the agent predicted as their true label",
     "adversarial_accuracy": "clean test inputs that are right and stay right under the named "
     "attack on inputs",
@@ -142,6 +145,7 @@ class GroupScores(_Record):
     asr_alone: Summary | None = None
     interference: Difference | None = None
     asr_part: Summary | None = None
+    robust_accuracy_all: Summary | None = None
 
 
 class FilterScores(_Record):
@@ -268,6 +272,8 @@ class DefenderScores(_Record):
         notes: For the report.
         detection: Of a federated game: how well its rule tells who cheats; None for rules that
             judge nobody.
+        validation_accuracy: On the rows of the pool that the training of its one model held out,
+            under their labels in the pool; None without such rows, and for several models.
     """
 
     defences: tuple[str, ...]
@@ -284,6 +290,7 @@ class DefenderScores(_Record):
     guess_accuracy: Score | None = None
     notes: tuple[str, ...] = ()
     detection: DetectionScores | None = None
+    validation_accuracy: Score | None = None
 
 
 class RoundDetection(_Record):
@@ -352,6 +359,19 @@ class Quarantine(_Record):
     stage: str = "contribution"
 
 
+class TriggerDistance(_Record):
+    """How far an agent's trigger lies from that of the first agent of its kind (S0 A.2.5).
+
+    Attributes:
+        shape: Cosine distance of the masks, 0..2; None where one of them is empty.
+        shape_colour: Cosine distance of the masked values, which S0 calls "shape+colour"; None
+            where one of them is empty.
+    """
+
+    shape: Distance | None
+    shape_colour: Distance | None
+
+
 class AgentRecord(_Record):
     """Who an agent is, as the referee knows it.
 
@@ -368,6 +388,8 @@ class AgentRecord(_Record):
         update: Kind of its update attack, if it has one.
         claimed: Whether `malicious`, `poisoned_rows`, `target` and `source` are what its owner says
             of a private agent, which nobody can check.
+        trigger_distance: Of its trigger at train time from that of the scenario's first agent with
+            a trigger, whose own is 0; None for agents whose trigger is not known from the scenario.
     """
 
     name: str
@@ -381,6 +403,7 @@ class AgentRecord(_Record):
     admitted: bool
     update: str | None = None
     claimed: bool = False
+    trigger_distance: TriggerDistance | None = None
 
 
 class Effort(_Record):

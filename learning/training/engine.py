@@ -243,6 +243,7 @@ class Engine:
             len(progress.member.rows),
             length.epochs_in(spans, group.maker.batches(progress.member)),
             seconds,
+            progress.validated(self.recipe.training.early_stopping),
         )
 
     def _note_divergence(self, spans: int, steps: int | None) -> None:

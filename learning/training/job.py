@@ -49,6 +49,8 @@ class Trained:
         rows: Number of rows trained on.
         epochs: Epochs trained (early stopping counted); of a training of steps those it began.
         seconds: Wall time; models trained together share theirs equally.
+        validated: Rows that were held out and that the weights kept give their label, and how many
+            were held out; None without validation.
     """
 
     module: nn.Module
@@ -56,6 +58,7 @@ class Trained:
     rows: int
     epochs: int
     seconds: float
+    validated: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)

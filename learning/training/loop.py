@@ -14,7 +14,7 @@ from learning.training.length import Length
 from learning.training.nets import Net, State
 from learning.training.optim import stacked_optimizer
 from learning.training.schedule import rate_factor
-from learning.training.spec import TrainingSpec
+from learning.training.spec import EarlyStopping, TrainingSpec
 from learning.training.steering import StackedSteering
 from learning.training.stopping import Stopper
 from learning.training.strips import Member
@@ -39,6 +39,22 @@ class Progress:
     curve: list[Figures] = field(default_factory=list)
     state: State = field(default_factory=dict)
     diverged: bool = False
+
+    def validated(self, stopping: EarlyStopping | None) -> tuple[int, int] | None:
+        """Return how many held-out rows the weights kept give their label, and of how many."""
+        best = self.stopper.best_epoch if restores(stopping, self) and self.stopper else None
+        held = len(self.member.held)
+        if not held or not self.curve:
+            return None
+        figures = self.curve[(best or len(self.curve)) - 1]
+        return round(figures["validation_accuracy"] * held), held
+
+
+def restores(stopping: EarlyStopping | None, progress: Progress) -> bool:
+    """Return whether a training ends with the weights of its best epoch, not of its last."""
+    return bool(
+        stopping and stopping.restore_best and progress.stopper and progress.stopper.best_epoch
+    )
 
 
 class Loop:
@@ -216,7 +232,7 @@ class Loop:
             _plain(tensors) if not stay else tensors for tensors in (self._net.tensors, best)
         )
         for k in set(range(len(active))).difference(stay):
-            source = then if self._restores(active[k]) else now
+            source = then if restores(self._spec.early_stopping, active[k]) else now
             active[k].state = {name: v[k].clone() for name, v in source.items()}
         if stay and len(stay) < len(active):
             models = torch.tensor(stay, device=self._device)
@@ -226,12 +242,6 @@ class Loop:
                 self._steering.take(models)
             best = {name: v.index_select(0, models) for name, v in best.items()}
         return [active[k] for k in stay], best
-
-    def _restores(self, progress: Progress) -> bool:
-        stopping = self._spec.early_stopping
-        return bool(
-            stopping and stopping.restore_best and progress.stopper and progress.stopper.best_epoch
-        )
 
 
 def _plain(tensors: State) -> State:

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from scipy.stats import ortho_group
 
 from learning.seeds import numpy_generator
@@ -26,6 +26,9 @@ from learning.triggers.base import Pattern, Trigger, TriggerKey
 
 class OrthogonalBadNet(Trigger):
     """The group's base pattern under a mask that the agent's orthogonal matrix transformed."""
+
+    # The scenario's word is `draw`, which is also the method's name in Python.
+    model_config = ConfigDict(serialize_by_alias=True)
 
     kind: Literal["orthogonal_badnet"] = "orthogonal_badnet"
     paper: ClassVar[str] = "S0, Datta & Shadbolt, Backdoors that backfire, A.1.8 Orthogonal-BadNet"
@@ -36,6 +39,13 @@ class OrthogonalBadNet(Trigger):
         le=1,
         description="Perturbation rate of the base pattern: the probability that a pixel is in "
         "its shape.",
+        json_schema_extra={"origin": "paper"},
+    )
+    drawn: Literal["per_agent", "per_phase", "per_row"] = Field(
+        "per_agent",
+        alias="draw",
+        description="per_agent: one matrix for each agent. per_phase: one for its contributed rows "
+        "and another one at run time. per_row: a new one for every row. The base pattern stays.",
         json_schema_extra={"origin": "paper"},
     )
     multiply: Literal["elementwise", "left", "right"] = Field(
@@ -66,18 +76,38 @@ class OrthogonalBadNet(Trigger):
         base = numpy_generator(key.seed, "trigger/orthogonal base", agent=key.group)
         z = (base.random((height, width)) < self.epsilon).astype(np.float64)
         m = base.random(shape) * z
-        mask = self._product(z, orthogonal_matrix(height, key))
+        moment = "" if self.drawn == "per_agent" else f"/{key.purpose}"
+        count = rows if self.drawn == "per_row" else 1
+        mask = self._product(z, orthogonal_matrices(height, key, count, moment))
         if self.clip == "pattern":
             mask = np.clip(mask, 0, 1)
-        return Pattern(mask=mask[None, None].astype(np.float32), value=m[None].astype(np.float32))
+        value = np.broadcast_to(m.astype(np.float32), (len(mask), *shape))
+        return Pattern(mask=mask[:, None].astype(np.float32), value=value)
 
     def _product(self, z: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the masks, float64 (rows, size, size), of `matrix`, of the same shape."""
         if self.multiply == "elementwise":
             return z * matrix
         return matrix @ z if self.multiply == "left" else z @ matrix
 
 
 def orthogonal_matrix(size: int, key: TriggerKey) -> NDArray[np.float64]:
-    """Return the agent's matrix of the Haar distribution, float64 (size, size)."""
-    generator = numpy_generator(key.seed, "trigger/orthogonal", agent=key.agent)
-    return np.asarray(ortho_group.rvs(size, random_state=generator), dtype=np.float64)
+    """Return the agent's one matrix of the Haar distribution, float64 (size, size)."""
+    matrix: NDArray[np.float64] = orthogonal_matrices(size, key, 1)[0]
+    return matrix
+
+
+def orthogonal_matrices(
+    size: int, key: TriggerKey, count: int, moment: str = ""
+) -> NDArray[np.float64]:
+    """Return `count` of the agent's matrices of the Haar distribution, float64 (count, size, size).
+
+    Args:
+        size: Rows and columns of a matrix.
+        key: Whose they are.
+        count: How many; 0 gives none.
+        moment: Keys the draw besides; "" for the matrix that holds at all times.
+    """
+    generator = numpy_generator(key.seed, f"trigger/orthogonal{moment}", agent=key.agent)
+    drawn = [ortho_group.rvs(size, random_state=generator) for _ in range(count)]
+    return np.asarray(drawn, dtype=np.float64).reshape(count, size, size)

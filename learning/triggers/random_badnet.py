@@ -44,10 +44,12 @@ class RandomBadNet(Trigger):
         description="Perturbation rate: the probability that a pixel is covered.",
         json_schema_extra={"origin": "paper"},
     )
-    drawn: Literal["per_agent", "per_row"] = Field(
+    drawn: Literal["per_agent", "per_phase", "per_row"] = Field(
         "per_agent",
         alias="draw",
-        description="One pattern for each agent, or a new one for every row (also at run time).",
+        description="per_agent: one pattern for each agent. per_phase: one for its contributed "
+        "rows and another one at run time. per_row: a new one for every row, also at run time. S0 "
+        "says per_agent; its Table 1 fits per_phase better (see docs/reproductions).",
         json_schema_extra={"origin": "paper"},
     )
     rho: float = Field(
@@ -67,7 +69,7 @@ class RandomBadNet(Trigger):
 
     @model_validator(mode="after")
     def _check_stream(self) -> RandomBadNet:
-        if self.stream == "legacy" and (self.rho > 0 or self.drawn == "per_row"):
+        if self.stream == "legacy" and (self.rho > 0 or self.drawn != "per_agent"):
             raise ValueError("expected draw: per_agent and rho: 0 with stream: legacy")
         return self
 
@@ -76,7 +78,7 @@ class RandomBadNet(Trigger):
         if self.stream == "legacy":
             return legacy_pattern(key.index, shape, self.epsilon)
         per_row = self.drawn == "per_row"
-        moment = f"/{key.purpose}" if per_row else ""
+        moment = "" if self.drawn == "per_agent" else f"/{key.purpose}"
         own = _uniform("own" + moment, key.seed, key.agent, shape, rows if per_row else 1)
         if self.rho > 0:
             common = _uniform("common", key.seed, key.group, shape, 1)

@@ -1,4 +1,4 @@
-"""Clean accuracy."""
+"""Accuracy of what a defender ends with, on clean test inputs and on its validation rows."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ def clean_accuracy(
     agents = sum(count for _, count in answers)
     hits = sum(int((classes == y).sum()) * count for classes, count in answers)
     return share(hits / agents, len(y))
+
+
+def validation_accuracy(predictor: Predictor) -> Score | None:
+    """Return how many of the rows that its training held out the one model of a defender has right.
+
+    Labels are those of the pool, poisoned ones too. None without held-out rows, and where there
+    are several models.
+    """
+    if len(predictor.shared) != 1 or predictor.by_agent:
+        return None
+    validated = predictor.shared[0].validated
+    return None if validated is None else share(*validated)

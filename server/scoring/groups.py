@@ -27,4 +27,5 @@ def group_scores(agents: Sequence[AgentScores], pairs: Sequence[Pair]) -> GroupS
         asr_alone=summary(alone) if alone else None,
         interference=difference(pairs) if pairs else None,
         asr_part=summary(part) if part else None,
+        robust_accuracy_all=summary([agent.robust_accuracy_all for agent in agents]),
     )

@@ -77,6 +77,14 @@ def test_shared_label_overlap_as_in_s0_e4():
     assert labels(SharedTarget(label=1, share=0), 4, classes=3) == [0, 2, 0, 2]
 
 
+def test_shared_targets_whose_rest_draws_from_all_labels_as_in_s0_figure_6():
+    drawn = labels(SharedTarget(label=4, share=0.4, rest="random"), 1000)
+    assert drawn[:400] == [4] * 400
+    assert drawn[400:] == labels(RandomTarget(), 1000)[400:]
+    with pytest.raises(ValidationError, match="no others with rest: random"):
+        SharedTarget(label=4, share=0.5, others=(1,), rest="random")
+
+
 def test_next_depends_on_the_input():
     assert NextTarget().single(seat()) is None
     assert NextTarget().wanted(np.array([0, 8, 9]), seat()).tolist() == [1, 9, 0]

@@ -80,6 +80,15 @@ def test_per_agent_pattern_is_the_same_at_train_time_and_at_run_time():
     assert np.array_equal(train.mask, run.mask)
 
 
+@pytest.mark.parametrize("kind", [RandomBadNet, OrthogonalBadNet])
+def test_per_phase_pattern_is_one_for_the_contributed_rows_and_another_at_run_time(kind):
+    trigger = kind(draw="per_phase")
+    train, run = (trigger.draw(SHAPE, 5, key(purpose=p)) for p in ("train", "run"))
+    assert len(train.mask) == len(run.mask) == 1
+    assert not np.array_equal(train.mask, run.mask)
+    assert np.array_equal(train.mask, trigger.draw(SHAPE, 9, key()).mask)
+
+
 def test_legacy_stream_refuses_what_it_cannot_do():
     with pytest.raises(ValidationError, match="stream: legacy"):
         RandomBadNet(stream="legacy", rho=0.1)
@@ -123,6 +132,18 @@ def test_orthogonal_agents_share_the_base_and_have_distant_shapes():
         assert all(np.array_equal(p.value, patterns[0].value) for p in patterns)
         distances = [cosine_distance(patterns[0].mask, p.mask) for p in patterns[1:]]
         assert np.mean(distances) == pytest.approx(1, abs=spread)
+
+
+def test_orthogonal_masks_per_row_are_all_different_and_of_one_base():
+    trigger = OrthogonalBadNet(draw="per_row")
+    train, run = (trigger.draw(SHAPE, 4, key(purpose=p)) for p in ("train", "run"))
+    assert train.mask.shape == (4, 1, 32, 32)
+    assert len({row.tobytes() for row in [*train.mask, *run.mask]}) == 8
+    assert np.array_equal(train.value, run.value)
+    x = np.random.default_rng(0).random((4, *SHAPE), dtype=np.float32)
+    assert np.allclose(
+        train.stamp(x)[2], np.clip(x * (1 - train.mask) + train.value * train.mask, 0, 1)[2]
+    )
 
 
 def test_orthogonal_patterns_cut_first_leave_negative_entries_alone():
@@ -256,7 +277,13 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
         {"parts": 3, "size": 2, "height": 2, "gap": 1, "shift": (1, 2), "colour": "random"},
     ],
     "ell": [{}],
-    "orthogonal_badnet": [{}, {"multiply": "left"}, {"multiply": "right", "clip": "pattern"}],
+    "orthogonal_badnet": [
+        {},
+        {"multiply": "left"},
+        {"multiply": "right", "clip": "pattern"},
+        {"draw": "per_phase"},
+        {"draw": "per_row"},
+    ],
     "patch": [{}, {"position": "random", "colour": "random", "fill": "checkerboard"}],
     "pixel": [{}],
     "random_badnet": [{}, {"draw": "per_row", "rho": 0.3}, {"stream": "legacy"}, {"epsilon": 0}],
