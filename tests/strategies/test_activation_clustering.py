@@ -176,3 +176,33 @@ def test_partition_agrees_with_arts(build):
 def test_fields_that_would_not_be_read_are_refused():
     with pytest.raises(ValidationError, match="size_threshold is read with decision: size only"):
         ActivationClustering(size_threshold=0.2)
+
+
+@pytest.mark.parametrize("decision", ["size", "silhouette", "exclusionary"])
+def test_whole_filter_survives_classes_that_are_empty_or_smaller_than_the_dimensions(
+    build, decision
+):
+    """Where ART's clustering of the same activations raises; the class with poison is still judged.
+
+    Class 1 has no rows, class 2 one, class 3 four rows of 64 activations (10 dimensions).
+    """
+    draws = np.random.default_rng(3)
+    features = np.concatenate([two_blobs(), draws.normal(size=(5, 64)) + 3])
+    labels = np.repeat([0, 2, 3], [550, 1, 4])
+    defender = one_class(build).__class__(0, (1, 1, 64), 4, (), 10)
+
+    def by_first_pixel(x):  # the poison looks like class 3
+        high = torch.where(x[:, 0] > 6, 9.0, -9.0)
+        return torch.stack([-high, 0 * high - 99, 0 * high - 99, high], 1)
+
+    method = ActivationClustering(decision=decision, stability_runs=0)
+    verdict, _ = judge(method, pool_of(features, labels, 4), defender, by_first_pixel)
+    assert set(range(500, 550)) <= set(verdict.removed.tolist())
+    assert not set(range(500)) & set(verdict.removed.tolist())
+    skipped = [note for note in verdict.notes if "skipped" in note]
+    assert [note.split(":")[0] for note in skipped] == ["class 1", "class 2"]
+
+    art = pytest.importorskip("art.defences.detector.poison.activation_defence")
+    for rows in (0, 1, 4):
+        with pytest.raises((IndexError, ValueError)):
+            art.cluster_activations([features[:rows]], nb_dims=10, reduce="PCA")

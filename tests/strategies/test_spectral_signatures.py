@@ -27,13 +27,33 @@ def test_relu_features_all_poison_found_where_uncentred_scores_find_none():
     assert (uncentred[:75] >= 500).sum() == 0
 
 
-def test_equals_art_on_centred_features_squared_and_differs_on_raw_ones():
+def arts_scores(features):
     art = pytest.importorskip("art.defences.detector.poison")
-    art_scores = art.SpectralSignatureDefense.spectral_signature_scores
+    return np.ravel(art.SpectralSignatureDefense.spectral_signature_scores(features))
+
+
+def test_equals_art_on_centred_features_squared():
     raw = relu_case()
     ours = spectral_scores(raw, np.zeros(len(raw), np.int64))
-    np.testing.assert_allclose(np.ravel(art_scores(raw - raw.mean(0))) ** 2, ours, rtol=1e-9)
-    assert not np.allclose(np.ravel(art_scores(raw)) ** 2, ours)
+    np.testing.assert_allclose(arts_scores(raw - raw.mean(0)) ** 2, ours, rtol=1e-9)
+
+
+def test_must_not_agree_with_art_on_raw_features():
+    """Where the two differ, and why ours is the paper's.
+
+    ART takes the direction from centred features and the score from uncentred ones. So its score
+    of a row changes by a constant along that direction when all rows are moved alike, which the
+    paper's does not; and rows that lack a feature which their class shares score lowest.
+    """
+    raw, labels = relu_case(), np.zeros(550, np.int64)
+    ours, theirs = spectral_scores(raw, labels), arts_scores(raw)
+    assert not np.allclose(theirs**2, ours)
+    assert (np.argsort(-ours)[:50] >= 500).sum() == 50
+    assert (np.argsort(-theirs)[:50] >= 500).sum() == 0
+    assert (np.argsort(theirs)[:50] >= 500).sum() == 50
+    moved = raw + np.arange(64.0)
+    np.testing.assert_allclose(spectral_scores(moved, labels), ours, rtol=1e-9, atol=1e-12)
+    assert not np.allclose(arts_scores(moved), theirs)
 
 
 @settings(max_examples=40, deadline=None)
