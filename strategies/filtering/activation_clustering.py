@@ -10,9 +10,10 @@ three tests decides on it:
     exclusionary  a model is trained without it and classifies it: l rows as their label, p rows
                   as the most frequent other class; it is poison if l / p < `ratio_threshold`
 
-S0 A.2.6 uses independent components and the exclusionary test. Independent components give every
-direction the same variance, the poisoned one too, so that 2-means with few restarts often cuts
-elsewhere; principal components are the default, and unstable clusterings are reported.
+Numbers tagged `code` are the defaults of the Adversarial Robustness Toolbox, with which S2 plays
+this method. S0 A.2.6 uses independent components and the exclusionary test. Independent components
+give every direction the same variance, the poisoned one too, so that 2-means with few restarts
+often cuts elsewhere; principal components are the default, and unstable clusterings are reported.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class ActivationClustering(Filter):
         ge=1,
         le=10_000,
         description="Dimensions after the reduction; fewer where the activations span fewer.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
     n_init: int = Field(
         10,
@@ -96,13 +97,13 @@ class ActivationClustering(Filter):
         ge=-1,
         le=1,
         description="Read with decision: silhouette.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
     ratio_threshold: float = Field(
         1.0,
         gt=0,
         description="Read with decision: exclusionary.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "deduced"},
     )
     stability_runs: int = Field(
         3,

@@ -57,7 +57,7 @@ class Influence(RankedFilter):
     judge: Literal["validation", "self"] = Field(
         "validation",
         description="Influence on the defender's own rows, or of each row on its own loss.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "deduced"},
     )
     held_out: float = Field(
         0.5,
@@ -72,7 +72,7 @@ class Influence(RankedFilter):
         gt=0,
         le=1e6,
         description="Added to the eigenvalues of the Hessian.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
     layers: Literal["last", "all"] = Field(
         "last",

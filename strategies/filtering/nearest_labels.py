@@ -55,7 +55,7 @@ class NearestLabels(Filter):
         "inputs",
         description="Where rows are near: as they are, or in the last features of a model trained "
         "on all of them.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "deduced"},
     )
 
     def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:

@@ -52,7 +52,7 @@ class SpectralSignatures(Filter):
         le=1,
         description="Upper bound on the poisoned share of a class that the defender is told; "
         "read with remove: rate.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "ours"},
     )
     multiplier: float = Field(
         1.5,

@@ -38,7 +38,7 @@ class Strip(Filter):
         le=10_000,
         description="Clean images that each row is superimposed with (N); fewer where the defender "
         "has fewer rows.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
     blend: Literal["sum", "mean"] = Field(
         "sum",

@@ -2,8 +2,8 @@
 
 Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features,
 ICCV 2019. As a defence against backdoors: Borgnia et al. 2021, S1 4.2, S0 A.2.6. The papers that
-defend leave `alpha` and `probability` open; Yun et al. use alpha 1 and, on CIFAR, probability 0.5,
-and so does the published code of Geiping et al. 2021.
+defend leave `alpha` and `probability` open; the published code of Yun et al. has alpha 1 and, on
+CIFAR, probability 0.5, and so has that of Geiping et al. 2021.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class CutMix(TrainingHook):
         gt=0,
         le=1000,
         description="Both parameters of the Beta distribution of lambda.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
     probability: float = Field(
         0.5,

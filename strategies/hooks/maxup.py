@@ -10,6 +10,9 @@ goes through the training step: m cheap passes and one dear one, in place of m d
 a model has no BatchNorm and no dropout, the step is that of the formula exactly; BatchNorm's
 statistics are those of the versions that are trained on.
 
+Numbers tagged `code` are those with which Geiping et al. 2021 play MaxUp as a defence; there it
+begins after 5 epochs, here with the first.
+
 Other hooks may stand beside it: those before it change the row first, those after it each version.
 """
 
@@ -36,7 +39,7 @@ class MaxUp(TrainingHook):
         ge=1,
         le=64,
         description="Random versions of each row (m); 1 is plain augmentation.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
     change: Literal["gaussian", "cutout"] = Field(
         "gaussian",
@@ -58,7 +61,7 @@ class MaxUp(TrainingHook):
         le=1,
         description="Side of the square, as a share of height and width (16 of 32 pixels); read "
         "with change: cutout.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
 
     @model_validator(mode="after")

@@ -27,14 +27,14 @@ class MixUp(TrainingHook):
         gt=0,
         le=1000,
         description="Both parameters of the Beta distribution of lambda (1 on CIFAR-10).",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
     probability: float = Field(
         1.0,
         ge=0,
         le=1,
         description="How likely a batch is mixed.",
-        json_schema_extra={"origin": "paper"},
+        json_schema_extra={"origin": "code"},
     )
 
     def mix(self, x: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
