@@ -45,6 +45,14 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
+_PLURAL: Final = {
+    Verdict.HOLDS: ("holds", "hold"),
+    Verdict.PART: ("holds in part", "hold in part"),
+    Verdict.FAILS: ("does not hold", "do not hold"),
+    Verdict.UNDECIDED: ("is undecided", "are undecided"),
+    Verdict.NOT_COMPARABLE: ("is not comparable", "are not comparable"),
+}
+
 RULES: Final = (
     "Figures are judged only where the sweep is marked as comparable. Elsewhere they are shown "
     "side by side, and the verdict is “not comparable”.",
@@ -364,11 +372,14 @@ def _finding(
 
 def _counted(what: str, verdicts: Sequence[Verdict]) -> str:
     counts = Counter(verdicts)
-    order = [verdict for verdict in Verdict if counts[verdict]]
-    many = f"{len(verdicts)} {what}" + ("" if len(verdicts) == 1 else "s")
-    if len(order) == 1 and len(verdicts) == 1:
-        return f"the one {what}: {order[0]}"
-    return f"of {many}: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in order)
+    if len(verdicts) == 1:
+        return f"the one {what} {_PLURAL[verdicts[0]][0]}"
+    told = (
+        f"{counts[verdict]} {_PLURAL[verdict][counts[verdict] > 1]}"
+        for verdict in Verdict
+        if counts[verdict]
+    )
+    return f"of {len(verdicts)} {what}s " + ", ".join(told)
 
 
 def p_words(p: float) -> str:

@@ -166,14 +166,15 @@ def _figures(table: SideBySide) -> Iterator[str]:
             paper_words(line),
             ours_words(line),
             line.verdict,
-            _why(line, table),
+            why_words(line, table),
         )
         for line in table.figures
     ]
     yield _table(("place", "paper", "ours", "verdict", "why"), rows)
 
 
-def _why(line: FigureLine, table: SideBySide) -> str:
+def why_words(line: FigureLine, table: SideBySide) -> str:
+    """Return why a figure has its verdict, without what is said once for the whole table."""
     if line.verdict is not Verdict.NOT_COMPARABLE:
         return line.why
     return line.why.removeprefix(f"{table.published.why_not}; ")

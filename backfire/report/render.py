@@ -40,19 +40,20 @@ def render(folder: Path) -> Path:
             to; one line.
     """
     run = RunFolder.open(folder)
-    page = _templates().get_template("template.html.j2").render(_context(run))
+    page = templates().get_template("template.html.j2").render(_context(run))
     return run.write_report(page.encode("utf-8", "replace"))
 
 
-def _templates() -> Environment:
-    templates = Environment(
+def templates() -> Environment:
+    """Return the templates of the reports, with the words that they use."""
+    made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {
+    made.filters |= {
         "plain": text.plain,
         "sentence": text.sentence,
         "clauses": text.clauses,
@@ -65,8 +66,8 @@ def _templates() -> Environment:
         "counted": text.counted,
         "many": text.many,
     }
-    templates.tests["difference"] = lambda value: isinstance(value, Difference)
-    return templates
+    made.tests["difference"] = lambda value: isinstance(value, Difference)
+    return made
 
 
 def _context(run: RunFolder) -> dict[str, Any]:
