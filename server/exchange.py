@@ -119,6 +119,22 @@ class Exchange:
         for ask in [*open_asks.values(), *reversed(waiting)]:
             refuse(ask, self._late())
 
+    def wait_for(self, agents: Sequence[str], enough: int, since: float) -> None:
+        """Wait until so many agents are online again, or a deadline is over.
+
+        A SuperLink answers at once for agents that it takes for gone. Without this a game would
+        skip all its rounds within seconds while a network is down.
+
+        Args:
+            agents: Who is waited for.
+            enough: How many of them.
+            since: When the deadline began, by `time.monotonic`.
+        """
+        wanted = {self._nodes[name] for name in agents if name in self._nodes}
+        enough, end = min(enough, len(wanted)), since + self._deadline
+        while len(wanted & set(self._grid.get_node_ids())) < enough and time.monotonic() < end:
+            time.sleep(_LONGEST_POLL)
+
     def _clock(self) -> float:
         """Return a time that stands still while the transport can carry nothing."""
         return time.monotonic() - float(getattr(self._grid, "paused", 0.0))

@@ -6,6 +6,8 @@ all of them go through a round together, so that a runtime can train their agent
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -206,7 +208,12 @@ class _Play:
             key: tuple(name for name in sampled if name not in self._left_out[key]) for key in sides
         }
         models = {key: self._state(side.standing) for key, side in sides.items()}
+        began = time.monotonic()
         got = self._collect(before, models, invited, number)
+        for key in sides:
+            if self._below_quorum(got.admitted[key], len(invited[key])):
+                enough = math.ceil(self._scenario.federation.quorum * len(invited[key])) or 1
+                self._exchange.wait_for(invited[key], enough, began)
         own = self._own_models(models, number)
         played = {
             key: self._aggregate(
@@ -288,7 +295,7 @@ class _Play:
         own: State | None,
     ) -> Round:
         line = self._lines[key[0]]
-        if not admitted or len(admitted) < self._scenario.federation.quorum * invited:
+        if self._below_quorum(admitted, invited):
             note = f"skipped: {len(admitted)} of {invited} updates admitted, below the quorum"
             return Round(standing, None, note)
         base = standing.weights.cpu()
@@ -312,6 +319,9 @@ class _Play:
         return play_round(
             line, standing, updates, buffers, context, spec.server_optimizer, spec.fallback
         )
+
+    def _below_quorum(self, admitted: Mapping[str, State], invited: int) -> bool:
+        return not admitted or len(admitted) < self._scenario.federation.quorum * invited
 
     def _tell(
         self,

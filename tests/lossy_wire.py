@@ -131,7 +131,8 @@ def main(told):
                     threading.Thread(target=heal).start()
 
             began = time.monotonic()
-            played = live.play(game(told["rounds"], deadline=told["deadline"]), cut)
+            changes = {"deadline": told["deadline"], "federation": told["federation"]}
+            played = live.play(game(told["rounds"], **changes), cut)
             answer = {
                 "folder": str(played.folder),
                 "missed": {name: sorted(rounds) for name, rounds in missed(played).items()},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from safetensors.numpy import load_file
 
 from backfire.play import play
@@ -15,6 +15,7 @@ from learning.seeds import derived_seed
 from learning.wire import RECORD, pack
 from scenarios.errors import ScenarioError
 from scenarios.loader import parse
+from server import exchange
 from small_games import ROOT, small
 from strategies.base import Defender
 from strategies.federated import Line
@@ -225,6 +226,38 @@ def test_a_round_without_a_quorum_leaves_the_model_and_the_game_goes_on(tmp_path
     assert len({entry.clean_accuracy.hits for entry in rounds}) == 1
     assert any("mean skipped 3 of 3 rounds" in line for line in played.result.verdict)
     assert len(played.result.quarantined) == 2 * 3 * 5  # two worlds, three rounds, five agents
+
+
+class Down(LocalGrid):
+    """Every agent is offline in round 2, until it has been looked for three times."""
+
+    def __init__(self, grid):
+        self.__dict__.update(grid.__dict__)
+        self._cohort, self.looked = None, None
+
+    def get_node_ids(self):
+        if self.looked is not None:
+            self.looked += 1
+        return super().get_node_ids() if self.looked is None or self.looked > 3 else []
+
+    def _answer(self, message):
+        if message.content.config_records["ask"].get("round") == 2 and self.looked is None:
+            self.looked = 0
+        if self.looked is None or self.looked > 3:
+            return super()._answer(message)
+        return Message(Error(5, "Node Unavailable"), reply_to=message)
+
+
+def test_t33_a_game_whose_agents_are_all_offline_waits_and_loses_one_round(tmp_path, monkeypatch):
+    monkeypatch.setattr(exchange, "_LONGEST_POLL", 0.01)
+    played = play(scenario(4), out=tmp_path, wrap=Down)
+    assert [entry.skipped for entry in played.result.rounds["mean"]] == [False, True, False, False]
+
+
+def test_t33_agents_that_stay_away_hold_a_round_to_its_deadline_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(Down, "get_node_ids", lambda self: [])
+    played = play(scenario(3, deadline=0.2), out=tmp_path, wrap=Down)
+    assert [entry.skipped for entry in played.result.rounds["mean"]] == [False, True, True]
 
 
 def test_drop_outs_that_make_a_rule_infeasible_skip_the_round(tmp_path):
