@@ -24,7 +24,7 @@ from learning.training.engine import Engine, Recipe
 from learning.training.job import Trained, Training
 from learning.training.spec import ComputeSpec, TrainingSpec
 
-AGENTS = (16, 32)
+AGENTS = (16, 20, 32)
 TRAIN_ROWS, DEFENDER_ROWS = 1437, 575
 
 
