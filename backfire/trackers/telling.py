@@ -1,0 +1,189 @@
+"""From the events and the result of a game, and from a sweep's cells, to what trackers are told."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from backfire.trackers.base import Setting, Tracker, open_tracker
+from scenarios.schema import Scenario
+from server.events import Event, Observer, ignore
+from server.results import GameResult
+
+if TYPE_CHECKING:
+    from backfire.sweeps.rows import ScoreRow
+
+# Folder of a run or a sweep that trackers write in.
+FOLDER: Final = "tracking"
+
+
+class Tracking:
+    """Tells several trackers, and an observer of what goes wrong with them.
+
+    A tracker that fails is told of and left out from then on: no game is lost to it.
+
+    Args:
+        trackers: By name.
+        observe: Told of each event, and of trackers that fail.
+    """
+
+    def __init__(self, trackers: Mapping[str, Tracker], observe: Observer = ignore) -> None:
+        self._trackers = dict(trackers)
+        self._observe = observe
+        self._cells = 0
+        # Models that train side by side report from threads of their own.
+        self._lock = threading.RLock()
+
+    def __call__(self, event: Event) -> None:
+        """Tell of an event of a game; it is an observer."""
+        self._observe(event)
+        if event.phase == "round":
+            self._numbers(_of_round(event.facts), event.done)
+
+    def settings(self, values: Mapping[str, Setting]) -> None:
+        """Tell what is played."""
+        self._each(lambda tracker: tracker.settings(values))
+
+    def scored(self, result: GameResult) -> None:
+        """Tell of a finished game: curves, what its rounds say of attacks, and its scores."""
+        from backfire.sweeps.rows import rows_of  # sweeps play games, which are tracked
+
+        for step, values in _by_step(result).items():
+            self._numbers(values, step)
+        self._numbers(scores_of(rows_of(result, {}, "")), 0)
+
+    def cell(
+        self, name: str, at: Mapping[str, Setting], seed: int, rows: Iterable[ScoreRow]
+    ) -> None:
+        """Tell of a finished cell of a sweep.
+
+        Args:
+            name: The cell's name.
+            at: Its axes.
+            seed: Its seed.
+            rows: Its lines of the long table.
+        """
+        values = scores_of(rows)
+        with self._lock:
+            step = self._cells
+            self._cells += 1
+            self._each(lambda tracker: tracker.cell(name, {**at, "seed": seed}, values, step))
+
+    def close(self, *, finished: bool) -> None:
+        """Let all trackers write what is left."""
+        self._each(lambda tracker: tracker.close(finished=finished))
+        self._trackers.clear()
+
+    def _numbers(self, values: Mapping[str, float], step: int) -> None:
+        kept = {name: value for name, value in values.items() if math.isfinite(value)}
+        if kept:
+            self._each(lambda tracker: tracker.numbers(kept, step))
+
+    def _each(self, tell: Callable[[Tracker], None]) -> None:
+        with self._lock:
+            for name, tracker in list(self._trackers.items()):
+                try:
+                    tell(tracker)
+                except Exception as error:  # the user's tracker, server or disk: anything at all
+                    del self._trackers[name]
+                    note = f"{name} failed and is told no more: {' '.join(str(error).split())}"
+                    self._observe(Event("tracking", 0, 0, note))
+
+
+@contextmanager
+def tracking(
+    names: Sequence[str], folder: Path, title: str, observe: Observer = ignore
+) -> Iterator[Tracking]:
+    """Open trackers for the time of one game or one sweep.
+
+    Args:
+        names: Of `TRACKERS`, checked by `need_trackers`; none is well.
+        folder: The run's or the sweep's folder.
+        title: Name of what is played.
+        observe: Told of each event, and of trackers that fail.
+    """
+    trackers: dict[str, Tracker] = {}
+    for name in dict.fromkeys(names):
+        try:
+            trackers[name] = open_tracker(name, folder / FOLDER, title)
+        except Exception as error:  # as above
+            note = f"{name} cannot be used: {' '.join(str(error).split())}"
+            observe(Event("tracking", 0, 0, note))
+    opened = Tracking(trackers, observe)
+    try:
+        yield opened
+    except BaseException:
+        opened.close(finished=False)
+        raise
+    opened.close(finished=True)
+
+
+@contextmanager
+def track_game(
+    names: Sequence[str], folder: Path, scenario: Scenario, observe: Observer = ignore
+) -> Iterator[Tracking]:
+    """Open trackers for one game and tell them what it is; otherwise as `tracking`."""
+    title = f"{scenario.name}-seed{scenario.seed}"
+    with tracking(names, folder, title, observe) as opened:
+        if names:
+            opened.settings({**flattened(scenario.resolved()), "digest": scenario.digest()})
+        yield opened
+
+
+def flattened(value: object, path: str = "") -> dict[str, Setting]:
+    """Return the plain values of nested mappings and lists by path, such as ``training.epochs``."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {path: value} if isinstance(value, str | int | float) else {}
+    return {
+        name: plain
+        for key, inner in items
+        for name, plain in flattened(inner, f"{path}.{key}" if path else str(key)).items()
+    }
+
+
+def scores_of(rows: Iterable[ScoreRow]) -> dict[str, float]:
+    """Return the scores of defenders and groups by name, ``score/<defender>/<group>/<score>``."""
+    return {
+        "/".join(filter(None, ("score", row.defender, row.group, row.score))): row.value
+        for row in rows
+        if not row.agent and row.value is not None
+    }
+
+
+def _of_round(facts: Mapping[str, Any]) -> dict[str, float]:
+    name = f"round/{facts.get('defender', '')}"
+    found = {f"{name}/skipped": float(bool(facts.get("skipped")))}
+    if facts.get("admitted") is not None:
+        found[f"{name}/admitted"] = float(len(facts["admitted"]))
+    if facts.get("selected") is not None:
+        found[f"{name}/selected"] = float(len(facts["selected"]))
+    score = facts.get("clean_accuracy")
+    if score and score["value"] is not None:
+        found[f"{name}/clean_accuracy"] = float(score["value"])
+    return found
+
+
+def _by_step(result: GameResult) -> dict[int, dict[str, float]]:
+    """Return what a finished game says of its epochs and rounds, by epoch or round."""
+    steps: dict[int, dict[str, float]] = {}
+    for name, scores in result.defenders.items():
+        for curve in scores.curves:
+            for number, point in enumerate(curve.points, 1):
+                step = int(point.get("epoch", number))
+                for key, value in point.items():
+                    if key != "epoch":
+                        steps.setdefault(step, {})[f"training/{name}/{curve.name}/{key}"] = value
+    for name, rounds in result.rounds.items():
+        for entry in rounds:
+            shares = [score.value for score in entry.asr.values() if score.value is not None]
+            if shares:
+                steps.setdefault(entry.round, {})[f"round/{name}/asr"] = sum(shares) / len(shares)
+    return dict(sorted(steps.items()))
