@@ -127,6 +127,10 @@ def read_agent(kit: Path) -> AgentFile:
         AgentFileError: If it is wrong.
     """
     file = kit / AGENT_FILE
+    if not kit.is_dir():
+        got = "a file: unpack it first, and name its folder" if kit.exists() else "nothing"
+        line = f"expected the folder of a kit, with an {AGENT_FILE} in it, got {got}"
+        raise AgentFileError([Problem(str(kit), None, None, "", line)])
     try:
         text = read_file(file)
     except YamlError as error:

@@ -23,6 +23,7 @@ import yaml
 from flwr.app import RecordDict
 from flwr.serverapp import ServerApp
 
+from backfire.deploy.probe import healthy
 from backfire.runtimes.flower_control import ControlError, control
 from backfire.runtimes.flower_link import FleetError, LinkGrid, claimed_grid
 from backfire.runtimes.guarded_grid import ECHO, GuardedGrid
@@ -135,11 +136,13 @@ def _submitted(connection: Connection, config: dict[str, str]) -> int:
         reason = str(told.get("error-message") or told)
     except ValueError:
         reason = done.stderr or done.stdout or f"exit code {done.returncode}"
+    if not healthy(connection.address, connection.ca):
+        raise FleetError(
+            f"the SuperLink at {connection.address} does not answer: `backfire deploy up` with the "
+            "folder of --connection starts it"
+        )
     line = " ".join(reason.split())[-300:]
-    raise FleetError(
-        f"the SuperLink at {connection.address} took no run (backfire deploy status says whether "
-        f"it is up): {line}"
-    )
+    raise FleetError(f"the SuperLink at {connection.address} took no run: {line}")
 
 
 @contextmanager
@@ -169,6 +172,7 @@ def _project(config: dict[str, str]) -> str:
     settings = "\n".join(f"{name} = {toml(value)}" for name, value in config.items())
     return (
         '[project]\nname = "backfire-table"\nversion = "1.0.0"\nlicense = "Apache-2.0"\n'
+        'description = "A game of Backfire"\n'
         'dependencies = []\n\n[tool.flwr.app]\npublisher = "backfire"\n\n'
         '[tool.flwr.app.components]\nserverapp = "table:app"\nclientapp = "table:client"\n\n'
         f"[tool.flwr.app.config]\n{settings}\n"

@@ -425,6 +425,14 @@ def test_the_commands_tell_errors_in_one_line(tmp_path):
     assert not (tmp_path / "t").exists()
 
 
+def test_a_run_on_a_deployment_that_is_not_up_says_so(own):
+    told = backfire("run", "rehearsal", "--runtime", "grpc", "--connection", own.folder)
+    (line,) = told.stderr.splitlines()[-1:]
+    assert told.returncode == 3
+    assert "does not answer: `backfire deploy up`" in line
+    assert "pyproject" not in told.stderr
+
+
 def test_help_is_quick_to_load():
     code = (
         "import sys, backfire.cli\n"

@@ -107,6 +107,13 @@ class TestFile:
         assert all(told.startswith(str(kit(text) / "agent.yaml")) for told in caught.value.lines)
         assert all(told.isprintable() for told in caught.value.lines)
 
+    def test_what_is_no_folder_is_told_as_such(self, tmp_path):
+        (tmp_path / "anna.zip").write_bytes(b"PK")
+        with pytest.raises(AgentFileError, match=r"anna.zip: .* got a file: unpack it first"):
+            read_agent(tmp_path / "anna.zip")
+        with pytest.raises(AgentFileError, match=r"ana: expected the folder of a kit, .* nothing"):
+            read_agent(tmp_path / "ana")
+
     @pytest.mark.parametrize("server", ["table", "table:x", "http://a:1", "a b:1", ":1"])
     def test_bad_servers(self, tmp_path, server):
         (tmp_path / "agent.yaml").write_text(f'agent: anna\nserver: "{server}"\nplay: scenario\n')
