@@ -36,6 +36,7 @@ Bounds = tuple[float, float]
 ANYWHERE: Final[Bounds] = (float("-inf"), float("inf"))
 SHARE: Final[Bounds] = (0.0, 1.0)
 GAP: Final[Bounds] = (-1.0, 1.0)
+AMOUNT: Final[Bounds] = (0.0, float("inf"))
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,14 @@ def estimate(
         bounds: Range that the score cannot leave; ends of the interval are cut to it.
 
     Raises:
-        ValueError: If a value is not finite.
+        ValueError: If a value is not finite, or lies outside `bounds`.
     """
     # In order of size, so that the interval does not depend on the order of the seeds.
     ordered = np.sort(np.array(values, dtype=np.float64))
     if not np.isfinite(ordered).all():
         raise ValueError(f"expected finite values to estimate from, got {list(values)}")
+    if len(ordered) and not bounds[0] - _EQUAL <= ordered[0] <= ordered[-1] <= bounds[1] + _EQUAL:
+        raise ValueError(f"expected values in {bounds[0]:g}..{bounds[1]:g}, got {list(values)}")
     given = tuple(float(value) for value in values)
     if len(ordered) == 0:
         return Estimate(None, None, None, 0, given, "none")

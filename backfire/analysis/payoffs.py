@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from backfire.analysis.estimates import Estimate, estimate
 from backfire.analysis.series import Row, Series, Setting, bounds_of, collect
+from scenarios.published import ALL_ATTACKERS
 
 Floats = NDArray[np.float64]
-# The group in which a sweep keeps the mean over all malicious agents.
-COLLECTIVE = "malicious"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Payoffs:
 
 
 def payoff_tables(
-    rows: Iterable[Row], attacker: Sequence[str], score: str = "asr_all", group: str = COLLECTIVE
+    rows: Iterable[Row], attacker: Sequence[str], score: str = "asr_all", group: str = ALL_ATTACKERS
 ) -> list[Payoffs]:
     """Return the payoff matrix at each value of the axes that are no attacker strategy.
 

@@ -9,13 +9,14 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from backfire.analysis.estimates import GAP, SHARE, Bounds, Estimate, estimate
+from backfire.analysis.estimates import AMOUNT, GAP, SHARE, Bounds, Estimate, estimate
 
 Setting = str | int | float | bool
 # Columns that are no axes.
 COLUMNS: Final = ("defender", "group", "agent")
-# Scores that are differences of shares; all others are shares.
+# Scores that are differences of shares, and those that are amounts; all others are shares.
 GAPS: Final = frozenset({"interference"})
+AMOUNTS: Final = frozenset({"work"})
 
 
 class Row(Protocol):
@@ -103,8 +104,8 @@ class Series:
 
 
 def bounds_of(score: str) -> Bounds:
-    """Return the range of a score: -1..1 for differences of shares, 0..1 for shares."""
-    return GAP if score in GAPS else SHARE
+    """Return the range of a score: -1..1 for differences, 0.. for amounts, 0..1 for shares."""
+    return GAP if score in GAPS else AMOUNT if score in AMOUNTS else SHARE
 
 
 def collect(

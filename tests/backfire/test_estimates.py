@@ -76,6 +76,8 @@ def test_ends_are_cut_to_the_scores_range():
 def test_what_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="finite"):
         estimate([0.1, float("nan")])
+    with pytest.raises(ValueError, match=r"in 0\.\.1, got \[0\.5, 20\.3\]"):
+        estimate([0.5, 20.3], bounds=SHARE)
 
 
 @settings(max_examples=25, deadline=None)
@@ -182,3 +184,10 @@ def test_the_wrong_name_and_a_line_that_is_there_twice_are_refused():
 def test_a_difference_of_shares_may_be_negative():
     lines = [Line(score="interference", seed=s, value=v) for s, v in enumerate((-0.9, 0.1))]
     assert collect(lines, "interference")[0].estimate.low == -1.0
+
+
+def test_an_amount_may_be_more_than_one_and_not_less_than_none():
+    lines = [Line(score="work", seed=s, value=v) for s, v in enumerate((0.1, 20.0))]
+    found = collect(lines, "work")[0].estimate
+    assert found.low == 0.0
+    assert found.high > 20
