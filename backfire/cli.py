@@ -1,4 +1,4 @@
-"""The command line: ``backfire run | resume | validate | list | schema | doctor | ...``.
+"""The command line: ``backfire run | sweep | resume | validate | list | schema | ...``.
 
 Methods, torch and Flower are imported by the commands that need them, so that help is quick.
 Results go to the standard output, progress and errors to the standard error.
@@ -20,7 +20,10 @@ from rich.text import Text
 
 from backfire import cli_deploy, environment
 from backfire.cli_agent import agent_app
-from backfire.errors import FAILED, INTERRUPTED, USAGE, as_json, told
+from backfire.cli_reproduce import conclude_and_show, reproduce
+from backfire.cli_sweep import sweep
+from backfire.cli_track import Track
+from backfire.errors import FAILED, INTERRUPTED, USAGE, UsageError, as_json, told
 from scenarios.errors import ScenarioError
 from scenarios.quoting import printable
 
@@ -75,6 +78,8 @@ _Connection = Annotated[
 
 
 app.add_typer(agent_app)
+app.command()(sweep)
+app.command()(reproduce)
 
 
 def main() -> None:
@@ -127,6 +132,7 @@ def run(
     ),
     connection: _Connection = None,
     out: _Out = _RUNS,
+    track: Track = [],  # noqa: B006 - as above
     plain: _Plain = False,
     json_output: _Json = False,
     debug: _Debug = False,
@@ -149,7 +155,12 @@ def run(
 
         with watched(_console(plain, error=True), plain=plain) as observe:
             played = play(
-                chosen, runtime=runtime.value, connection=connection, out=out, progress=observe
+                chosen,
+                runtime=runtime.value,
+                connection=connection,
+                out=out,
+                progress=observe,
+                track=[tracker.value for tracker in track],
             )
         _show(played, plain=plain, json_output=json_output)
 
@@ -162,6 +173,7 @@ def resume(
         typer.Option("--runtime", help="Where agents run; by default where they did."),
     ] = None,
     connection: _Connection = None,
+    track: Track = [],  # noqa: B006 - as above
     plain: _Plain = False,
     json_output: _Json = False,
     debug: _Debug = False,
@@ -179,7 +191,13 @@ def resume(
 
         chosen = None if runtime is None else runtime.value
         with watched(_console(plain, error=True), plain=plain) as observe:
-            played = go_on(run, runtime=chosen, connection=connection, progress=observe)
+            played = go_on(
+                run,
+                runtime=chosen,
+                connection=connection,
+                progress=observe,
+                track=[tracker.value for tracker in track],
+            )
         if played.already and not json_output:
             typer.echo(f"{printable(str(run))}: this run is finished; nothing is left to play")
             typer.echo(f"Report: {printable(str(played.report))}")
@@ -281,15 +299,28 @@ def doctor(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or that of a sweep.", metavar="RUN")],
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown", metavar="FILE", help="Of a sweep: write the table beside the paper, too."
+        ),
+    ] = None,
     json_output: _Json = False,
     debug: _Debug = False,
 ) -> None:
-    """Make the HTML report of a run folder again.
+    """Make the HTML report of a run or sweep folder again.
 
-    RUN is a run folder; every file of it is checked first.
+    RUN is a run folder, every file of which is checked first; or the folder of a finished sweep.
     """
     with told(debug=debug, json_output=json_output):
+        from backfire.sweeps.table import SWEEP
+
+        if (run / SWEEP).is_file():
+            conclude_and_show(run, markdown=markdown, json_output=json_output)
+            return
+        if markdown is not None:
+            raise UsageError(f"expected the folder of a sweep for --markdown, got {run}")
         from backfire.report.render import render
 
         path = render(run)

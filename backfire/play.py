@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from backfire.interrupt import interruptible
 from backfire.report.render import render
 from backfire.runtimes.local import run_local
 from backfire.runtimes.ray import need_ray, run_ray
+from backfire.trackers import need_trackers, track_game
 from clients.agents import deal_scenario
 from clients.app import create_app as create_client
 from clients.app import create_apps
 from clients.behaviours.private import Private
+from learning.data.deal import Deal
 from learning.training.engine import pick_device
+from learning.training.known import Known
 from scenarios.loader import load
 from scenarios.schema import Scenario
 from server.app import create_app as create_server
@@ -63,6 +67,7 @@ def play(
     out: Path = Path("runs"),
     progress: Observer = ignore,
     wrap: Callable[[Grid], Grid] = lambda grid: grid,
+    track: Sequence[str] = (),
 ) -> PlayedGame:
     """Play a scenario.
 
@@ -73,17 +78,18 @@ def play(
         out: Folder for run folders.
         progress: Told of each step.
         wrap: Puts something between server and agents on the local runtime; for fault injection.
+        track: Names of trackers that are told of it as well.
 
     Raises:
         PlayError: If the game cannot be played.
         RunFolderError: If the run folder cannot be written.
         KeyboardInterrupt: As it came; the run folder is then a valid unfinished one.
     """
-    device = _ready(scenario, runtime, connection)
+    device = _ready(scenario, runtime, connection, track)
     with RunFolder.create(out, scenario) as folder:
         folder.write_environment(device, sys.argv, runtime)
         keeper = folder.checkpoints(scenario.digest())
-        return _finish(scenario, runtime, connection, folder, keeper, progress, wrap)
+        return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, track)
 
 
 def resume(
@@ -93,6 +99,7 @@ def resume(
     connection: Path | None = None,
     progress: Observer = ignore,
     wrap: Callable[[Grid], Grid] = lambda grid: grid,
+    track: Sequence[str] = (),
 ) -> PlayedGame:
     """Go on with a run that was cut off, from its newest sound checkpoint, to the same bytes.
 
@@ -102,6 +109,7 @@ def resume(
         connection: The folder of a deployment, which ``grpc`` needs.
         progress: Told of each step, first of what the game goes on from.
         wrap: As for `play`.
+        track: As for `play`.
 
     Raises:
         ScenarioError: If the run's scenario is none.
@@ -115,12 +123,47 @@ def resume(
     with RunFolder.reopen(path) as folder:
         scenario = load(path / SCENARIO)
         runtime = runtime or str(folder.environment().get("runtime", "local"))
-        device = _ready(scenario, runtime, connection)
+        device = _ready(scenario, runtime, connection, track)
         if not folder.environment():
             folder.write_environment(device, sys.argv, runtime)
         folder.record({"phase": RESUMED, "environment": environment(device, sys.argv, runtime)})
         keeper = folder.checkpoints(scenario.digest(), resuming=True)
-        return _finish(scenario, runtime, connection, folder, keeper, progress, wrap)
+        return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, track)
+
+
+def play_in(
+    folder: RunFolder,
+    scenario: Scenario,
+    keeper: Keeper,
+    *,
+    progress: Observer = ignore,
+    dealt: Deal | None = None,
+    known: Known | None = None,
+) -> GameResult:
+    """Play a scenario into a run folder that the caller made, on the local runtime, and finish it.
+
+    Nothing is drawn; `backfire.report.render.render` does that at any time.
+
+    Args:
+        folder: The folder, its environment written.
+        scenario: What to play.
+        keeper: The folder's checkpoints, or nobody.
+        progress: Told of each step.
+        dealt: The scenario's dealt data, where the caller has it.
+        known: Models that other games have trained.
+
+    Raises:
+        PlayError: If the game cannot be played.
+        RunFolderError: If the run folder cannot be written.
+    """
+    _ready(scenario, "local", None)
+    games: list[Game] = []
+    with _told():
+        _on_local(
+            scenario, _logged(progress, folder), games.append, lambda g: g, keeper, dealt, known
+        )
+    record(_only(games), folder)
+    return _only(games).result
 
 
 def _finished(path: Path) -> PlayedGame:
@@ -140,19 +183,26 @@ def _finish(
     keeper: Keeper,
     progress: Observer,
     wrap: Callable[[Grid], Grid],
+    track: Sequence[str],
 ) -> PlayedGame:
     try:
-        with interruptible(progress) as told:
-            observe = _logged(told, folder)
+        with (
+            interruptible(progress) as told,
+            track_game(track, folder.path, scenario, told) as tracked,
+        ):
+            observe = _logged(tracked, folder)
             game = _play(scenario, runtime, connection, observe, wrap, keeper)
             record(game, folder)
+            tracked.scored(game.result)
             return PlayedGame(game.result, folder.path, render(folder.path))
     except KeyboardInterrupt as stopped:
         stopped.args = (str(folder.path),)
         raise
 
 
-def _ready(scenario: Scenario, runtime: str, connection: Path | None) -> str:
+def _ready(
+    scenario: Scenario, runtime: str, connection: Path | None, track: Sequence[str] = ()
+) -> str:
     """Return the device that the game trains on, or say what is missing."""
     try:
         device = pick_device(scenario.compute.device)
@@ -162,6 +212,7 @@ def _ready(scenario: Scenario, runtime: str, connection: Path | None) -> str:
             raise ValueError("--runtime grpc needs --connection with the folder of a deployment")
         if runtime != "grpc":
             _need_no_owner(scenario)
+        need_trackers(track)
     except (ValueError, RuntimeError) as error:
         raise PlayError(str(error)) from error
     return str(device)
@@ -185,7 +236,7 @@ def _play(
     keeper: Keeper,
 ) -> Game:
     games: list[Game] = []
-    try:
+    with _told():
         if runtime == "local":
             _on_local(scenario, observe, games.append, wrap, keeper)
         elif runtime == "ray":
@@ -196,10 +247,21 @@ def _play(
             _on_grpc(scenario, connection, observe, games.append, keeper)
         else:
             raise ValueError(f"expected a runtime of {', '.join(RUNTIMES)}, got {runtime!r}")
+    return _only(games)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in one line what keeps a game from being played."""
+    try:
+        yield
     except RunFolderError:
         raise
     except (ValueError, RuntimeError, OSError) as error:
         raise PlayError(" ".join(str(error).split())) from error
+
+
+def _only(games: Sequence[Game]) -> Game:
     if not games:
         raise PlayError("the server app ended without a result; see the messages above")
     return games[0]
@@ -211,9 +273,11 @@ def _on_local(
     finish: Callable[[Game], None],
     wrap: Callable[[Grid], Grid],
     keeper: Keeper,
+    dealt: Deal | None = None,
+    known: Known | None = None,
 ) -> None:
-    text, dealt = json.dumps(scenario.resolved()), deal_scenario(scenario)
-    server = create_server(text, dealt, observe, finish, keeper)
+    text, dealt = json.dumps(scenario.resolved()), dealt or deal_scenario(scenario)
+    server = create_server(text, dealt, observe, finish, keeper, known)
     client, cohort = create_apps(text, dealt)
     run_local(server, client, [place.name for place in scenario.roster()], wrap, cohort)
 

@@ -32,6 +32,7 @@ __all__ = [
     "ScenarioError",
     "load",
     "load_any",
+    "load_blocks",
     "load_sweep",
     "parse",
     "parse_as",
@@ -64,6 +65,16 @@ def load_sweep(path: FilePath | str, overrides: Sequence[str] = ()) -> Sweep:
         ScenarioError: If it cannot be read, is not a valid sweep, or a cell is no valid scenario.
     """
     return parse_sweep(_text_of(path), str(path), overrides)
+
+
+def load_blocks(path: FilePath | str) -> SweepBlocks:
+    """Load what a sweep file says of its axes and of a paper; no cell is validated.
+
+    Raises:
+        ScenarioError: If it cannot be read or is not a valid sweep.
+    """
+    places = _opened(_text_of(path), str(path), ())
+    return _blocks(places)
 
 
 def load_any(path: FilePath | str, overrides: Sequence[str] = ()) -> Scenario | Sweep:
@@ -137,15 +148,18 @@ def _scenario(places: _Places) -> Scenario:
     return _validated(Scenario, places.document.data, places)
 
 
-def _sweep(places: _Places) -> Sweep:
-    data = places.document.data
+def _blocks(places: _Places) -> SweepBlocks:
     if not _is_sweep(places.document):
         message = "expected a block sweep: with axes or seeds, got a scenario without: "
         raise ScenarioError([places.problem((), message + "play it with  backfire run")])
-    if "seed" in data:
+    if "seed" in places.document.data:
         message = "expected the seeds in sweep.seeds, got a seed beside them"
         raise ScenarioError([places.problem(("seed",), message, at_key=True)])
-    blocks = _validated(SweepBlocks, data, replace(places, root=SweepBlocks))
+    return _validated(SweepBlocks, places.document.data, replace(places, root=SweepBlocks))
+
+
+def _sweep(places: _Places) -> Sweep:
+    blocks, data = _blocks(places), places.document.data
     combinations = blocks.sweep.combinations()
     if not combinations:
         message = "expected combinations that are left to play, got all of them omitted"

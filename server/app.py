@@ -12,6 +12,7 @@ from clients.agents import deal_scenario
 from learning.data.deal import Deal
 from learning.training.device import threads
 from learning.training.engine import pick_device
+from learning.training.known import Known
 from scenarios.loader import parse
 from scenarios.schema import Scenario
 from server.both import play_both
@@ -28,6 +29,7 @@ def create_app(
     observe: Observer = ignore,
     finish: Callable[[Game], None] = lambda game: None,
     keeper: Keeper | None = None,
+    known: Known | None = None,
 ) -> ServerApp:
     """Return the defender's app.
 
@@ -37,6 +39,7 @@ def create_app(
         observe: Told of each step of the game.
         finish: Given the game when it is over.
         keeper: Keeps the game, so that it can go on where it was cut off; by default nobody does.
+        known: Models that other games of this process have trained; read by pooled games.
     """
     server = ServerApp()
 
@@ -44,14 +47,16 @@ def create_app(
     def main(grid: Grid, context: Context) -> None:
         scenario = parse(scenario_text or str(context.run_config["scenario"]), "scenario")
         data = dealt if dealt is not None else deal_scenario(scenario)
-        play = _GAMES[scenario.game]
         with threads(_threads(scenario)):
-            finish(play(scenario, data, grid, observe, keeper))
+            if scenario.game == "pooled":
+                finish(play_pooled(scenario, data, grid, observe, keeper, known))
+            else:
+                finish(_GAMES[scenario.game](scenario, data, grid, observe, keeper))
 
     return server
 
 
-_GAMES: Final = {"pooled": play_pooled, "federated": play_federated, "both": play_both}
+_GAMES: Final = {"federated": play_federated, "both": play_both}
 
 
 def _threads(scenario: Scenario) -> int | None:

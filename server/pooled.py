@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from learning.data.deal import Deal
 from learning.training.engine import Engine
 from learning.training.job import Steps
+from learning.training.known import Known
 from learning.worlds import ATTACKED
 from scenarios.schema import Scenario
 from server.events import Event, Observer
@@ -41,6 +42,7 @@ def play_pooled(
     grid: Grid,
     observe: Observer,
     keeper: Keeper | None = None,
+    known: Known | None = None,
 ) -> Game:
     """Play a pooled game over a grid.
 
@@ -52,6 +54,7 @@ def play_pooled(
         observe: Told of each step.
         keeper: Keeps what the agents hand over; training and scoring begin anew in a game that
             goes on, and give the same.
+        known: Models that other games have trained; the scores are the same without.
 
     Raises:
         ValueError: If nothing is left to train on.
@@ -69,7 +72,7 @@ def play_pooled(
     if not len(table.pool):
         raise ValueError(_nothing_left(table))
 
-    engine = Engine(recipe_of(scenario, dealt), tell_epochs(observe))
+    engine = Engine(recipe_of(scenario, dealt), tell_epochs(observe), known=known)
     referee = Referee(table.sealed, table.roster, scenario.referee, scenario.seed, engine.device)
     outcomes = _play_defenders(scenario, dealt, table, referee, engine)
     clock.lap("training")

@@ -197,11 +197,23 @@ class RunFolder:
             ) from None
 
     def write_environment(
-        self, device: str, argv: Sequence[str] = (), runtime: str = "local"
+        self,
+        device: str,
+        argv: Sequence[str] = (),
+        runtime: str = "local",
+        known: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write `environment.json`: versions, commit, time, and what was asked for."""
+        """Write `environment.json`: versions, commit, time, and what was asked for.
+
+        Args:
+            device: The torch device that the game trains on.
+            argv: The command line.
+            runtime: Where the agents are.
+            known: The whole of it, where the caller has it; finding it out takes a while.
+        """
+        found = environment(device, argv, runtime) if known is None else known
         with self._writing(ENVIRONMENT):
-            write_bytes(self.path / ENVIRONMENT, json_bytes(environment(device, argv, runtime)))
+            write_bytes(self.path / ENVIRONMENT, json_bytes(found))
 
     def record(self, *records: Mapping[str, Any]) -> None:
         """Append records to `rounds.jsonl`, all or none of them."""

@@ -23,6 +23,7 @@ from learning.training.device import (
 )
 from learning.training.grouping import Key, grouped, identity, most_at_once
 from learning.training.job import Trained, Training
+from learning.training.known import Known
 from learning.training.loop import Loop, Progress
 from learning.training.modules import Template, fresh_module
 from learning.training.nets import State
@@ -47,10 +48,11 @@ class Engine:
         recipe: How models are trained.
         on_epoch: Told of every finished epoch.
         dtype: Floating type of weights and inputs; float64 is for checks.
+        known: Models that other games have trained, taken over where that is exact: on a CPU.
 
     Attributes:
         device: Where models are trained and stay.
-        trainings: Number of models trained so far.
+        trainings: Number of models trained so far, those taken over included.
 
     Raises:
         ValueError: If the device is not there, the architecture does not fit the inputs, or early
@@ -63,12 +65,15 @@ class Engine:
         on_epoch: Callable[[EpochEvent], None] | None = None,
         *,
         dtype: torch.dtype = torch.float32,
+        known: Known | None = None,
     ) -> None:
         self.recipe = recipe
         self.device = pick_device(recipe.compute.device)
+        self._known = known if self.device.type == "cpu" else None
         self.trainings = 0
         check_spec(recipe.training)
         self._on_epoch = on_epoch or (lambda event: None)
+        self._dtype = dtype
         self._store = RowStore(recipe.shape, self.device, dtype)
         self._template = Template(fresh_module(recipe, self.device, dtype))
         self._preparation = Preparation(recipe, self._store, self._template, self.device, dtype)
@@ -94,7 +99,37 @@ class Engine:
             ValueError: If a pool is empty or does not fit the recipe, or a request's length, rate
                 or steering is out of its range.
         """
-        return self._each(requests, self._done, self._trained)
+        if self._known is not None:
+            self._take_over(requests, self._known)
+        models = self._each(requests, self._done, self._trained)
+        if self._known is not None:
+            for request, model in zip(requests, models, strict=True):
+                if _starts_anew(request):
+                    self._known.put(self._wide_key(request), model)
+        return models
+
+    def _take_over(self, requests: Sequence[Training], known: Known) -> None:
+        for request in requests:
+            check_request(request, self.recipe, self._width)
+            key = identity(request, self.recipe, self._store)
+            if key in self._done or not _starts_anew(request):
+                continue
+            model = known.get(self._wide_key(request))
+            if model is not None:
+                self._done[key] = model
+                self.trainings += 1
+
+    def _wide_key(self, request: Training) -> Key:
+        """Return what a model's weights follow from, whatever the game."""
+        recipe, compute = self.recipe, self.recipe.compute
+        return (
+            *identity(request, recipe, self._store),
+            type(recipe.architecture),
+            recipe.architecture.model_dump_json(),
+            recipe.training.model_dump_json(),
+            (recipe.shape, recipe.classes, recipe.seed, str(self._dtype)),
+            (compute.bfloat16, compute.together, compute.threads, torch.get_num_threads()),
+        )
 
     def states(self, requests: Sequence[Training]) -> list[State]:
         """Train what is asked for, and return only the weights and buffers, by name.
@@ -254,3 +289,8 @@ class Engine:
             f"a training diverged {when} (loss or weights not finite): the weights {kept} are "
             "used; a smaller training.optimizer.lr may help"
         ] = None
+
+
+def _starts_anew(request: Training) -> bool:
+    """Return whether a training stands for itself, not on a model of its own game."""
+    return request.start is None and request.steering is None

@@ -1,0 +1,120 @@
+"""``backfire sweep``: plays every cell of a sweep file."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from backfire.cli_track import Track
+from backfire.errors import FAILED, exit_code, told
+from scenarios.quoting import printable
+
+if TYPE_CHECKING:
+    from backfire.sweeps.playing import PlayedSweep
+
+
+class Runtime(StrEnum):
+    """Where cells are played."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def sweep(
+    file: Annotated[
+        str, typer.Argument(help="A sweep file, or a name that `backfire list` shows.")
+    ],
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Change a field, such as training.epochs=5 or sweep.seeds=2; repeatable.",
+        ),
+    ] = [],  # noqa: B006 - typer wants a list, and nobody changes it
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, max=4096, help="Cells played at a time."),
+    ] = None,
+    runtime: Annotated[
+        Runtime, typer.Option("--runtime", help="Processes of this machine, or a Ray cluster.")
+    ] = Runtime.LOCAL,
+    out: Annotated[Path, typer.Option("--out", help="Folder that the sweep is kept in.")] = Path(
+        "runs"
+    ),
+    track: Track = [],  # noqa: B006 - as above
+    plain: Annotated[bool, typer.Option("--plain", help="No colours and no moving bars.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print JSON to the standard output.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Play every cell of a sweep; what was played before is kept.
+
+    A sweep that was stopped or killed goes on when it is started again. FILE is a scenario with a
+    block sweep:, or a name that `backfire list` shows.
+
+    Exit code 0: finished. 2: the file or the command is wrong. 3: a cell could not be played.
+    130: stopped by Ctrl-C. 143: stopped by SIGTERM.
+    """
+    with told(debug=debug, json_output=json_output):
+        from scenarios.library import find
+
+        path = find(file)
+        from scenarios.loader import load_sweep
+
+        chosen = load_sweep(path, overrides)
+        from backfire.sweeps import play_sweep
+        from backfire.sweeps.progress import watched
+
+        console = Console(
+            stderr=True, highlight=False, no_color=plain, force_terminal=False if plain else None
+        )
+        try:
+            with watched(console, plain=plain) as watch:
+                played = play_sweep(chosen, out, jobs=jobs, runtime=runtime.value, watch=watch)
+        except KeyboardInterrupt as stopped:
+            if debug:
+                raise
+            again = "start the same command again to go on"
+            typer.echo(f"stopped; {shlex.quote(str(stopped))} is unfinished; {again}", err=True)
+            raise typer.Exit(exit_code(stopped)) from None
+        _show(played, json_output=json_output)
+        if played.failed:
+            raise typer.Exit(FAILED)
+
+
+def _show(played: PlayedSweep, *, json_output: bool) -> None:
+    from backfire.sweeps.table import SCORES
+
+    scores = None if played.failed else str(played.folder / SCORES)
+    if json_output:
+        failed = [
+            {"at": dict(one.cell.at), "seed": one.cell.seed, "message": one.message}
+            for one in played.failed
+        ]
+        found = {
+            "folder": str(played.folder),
+            "played": played.played,
+            "already": played.already,
+            "failed": failed,
+            "scores": scores,
+        }
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for one in played.failed:
+        typer.echo(f"failed: {printable(one.cell.title)}: {printable(one.message, 500)}", err=True)
+    where = printable(str(played.folder))
+    before = f", {played.already} were there before" if played.already else ""
+    if played.failed:
+        many = f"{len(played.failed)} failed, {played.played} played{before}"
+        typer.echo(f"{where}: not finished: {many}", err=True)
+    else:
+        typer.echo(f"{where}: finished: {played.played} games played{before}")
+        typer.echo(f"Scores: {printable(str(scores))}")
