@@ -40,6 +40,7 @@ _TOLD: Final = (
     "FleetError",
     "AgentFileError",
     "DeployError",
+    "TrackerMissingError",
 )
 
 
