@@ -1,4 +1,4 @@
-"""The scenarios of S0: what they play is what the paper says, and a cell of each twin can be played."""
+"""The scenarios of S0: they play what the paper says, and a cell of each twin can be played."""
 
 from pathlib import Path
 
