@@ -21,7 +21,8 @@ from scenarios.published import ALL_ATTACKERS, Operand
 from scenarios.quoting import printable
 
 MAX_COMPARISONS: Final = 60
-_SPECIAL: Final = re.compile(r"([\\`*_\[\]|<>&])")
+# Underscores inside words and brackets that begin no link are safe, and read better as they are.
+_SPECIAL: Final = re.compile(r"([\\`*|<>&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=[\[(:]))")
 _MARKS: Final = {
     Verdict.HOLDS: "✔",
     Verdict.PART: "◐",

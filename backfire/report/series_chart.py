@@ -52,26 +52,32 @@ class Line:
     points: Sequence[Point]
 
 
-def series_chart(lines: Sequence[Line], axis: str, values: Sequence[Value], label: str) -> Markup:
-    """Return the chart; shares from 0 to 100 %, differences from below 0.
+def series_chart(
+    lines: Sequence[Line], axis: str, values: Sequence[Value], label: str, low: float = 0.0
+) -> Markup:
+    """Return the chart; the axis ends at 100 %.
 
     Args:
         lines: At least one.
         axis: Name of the axis.
         values: The axis' values, in order.
         label: For screen readers.
+        low: Where the axis of the score begins; see `bottom`.
     """
-    ends = [one.found.low or one.found.value or 0.0 for curve in lines for one in curve.points]
-    motes = [mote for curve in lines for one in curve.points for mote in one.motes]
-    y = Scale(HEIGHT, 10.0, _bottom([*ends, *motes]), 1.0)
+    y = Scale(HEIGHT, 10.0, low, 1.0)
     places = _places(values)
     drawn = [_line(curve, places, y, k, len(lines)) for k, curve in enumerate(lines)]
     return picture(HEIGHT + 34, label, _axes(axis, values, places, y), *drawn)
 
 
-def _bottom(values: Sequence[float]) -> float:
-    """Return where the axis begins: at 0 but for differences, and for accuracies all near 1."""
-    lowest = min(values, default=0.0)
+def bottom(lines: Sequence[Line]) -> float:
+    """Return where an axis may begin: at 0 but for differences, and for shares all near 1."""
+    points = [one for curve in lines for one in curve.points if one.found.value is not None]
+    ends = [one.found.value if one.found.low is None else one.found.low for one in points]
+    lowest = min(
+        [*(end for end in ends if end is not None), *(m for p in points for m in p.motes)],
+        default=0.0,
+    )
     if lowest < 0:
         return -1.0 if lowest < -0.5 else -0.5
     return 0.0 if lowest < 0.55 else math.floor(lowest * 10 - 0.5) / 10

@@ -1,0 +1,254 @@
+"""``backfire reproduce``: plays a paper's table and sets it beside the paper; also tells sweeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from backfire.errors import FAILED, exit_code, told
+from scenarios.quoting import printable
+
+if TYPE_CHECKING:
+    from backfire.analysis.published import SideBySide
+    from backfire.analysis.sweep_table import SweepTable
+    from scenarios.sweeps import Sweep
+
+_STYLES = {
+    "holds": "green",
+    "holds in part": "yellow",
+    "does not hold": "red",
+    "undecided": "cyan",
+    "not comparable": "dim",
+}
+_FIGURES = 60
+
+
+def reproduce(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A table of a paper, such as s1-table3; without it they are listed."),
+    ] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="The twin on digits, for two CPU cores.")
+    ] = False,
+    mnist: Annotated[bool, typer.Option("--mnist", help="The twin on MNIST.")] = False,
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="Change a field, such as data.path=mnist.npz or sweep.seeds=2; repeatable.",
+        ),
+    ] = [],  # noqa: B006 - typer wants a list, and nobody changes it
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=4096, help="Cells played at a time.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder that the sweep is kept in.")] = Path(
+        "runs"
+    ),
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown, too."),
+    ] = None,
+    open_report: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", help="Open the report; by default in a terminal."),
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="No colours and no moving bars.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print JSON to the standard output.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Play a table of a paper and set what was found beside what is printed.
+
+    What was played before is kept. Without NAME the tables are listed.
+
+    Exit code 0: played, whatever the verdicts are. 2: the command is wrong. 3: a cell could not be
+    played.
+    """
+    with told(debug=debug, json_output=json_output):
+        if name is None:
+            _list(json_output=json_output)
+            return
+        if small and mnist:
+            raise typer.BadParameter("expected --small or --mnist, got both")
+        size = "small" if small else "mnist" if mnist else ""
+        from backfire.analysis.reproductions import find_reproduction
+        from scenarios.loader import load_sweep
+
+        chosen = load_sweep(find_reproduction(name, size), overrides)
+        folder = _play(chosen, out, jobs, plain=plain)
+        command = ["backfire", "reproduce", name, *([f"--{size}"] if size else [])]
+        command += [part for one in overrides for part in ("--set", one)]
+        conclude_and_show(
+            folder,
+            markdown=markdown,
+            replay=shlex.join(command),
+            plain=plain,
+            json_output=json_output,
+        )
+        if _wants_open(open_report, json_output=json_output):
+            import webbrowser
+
+            webbrowser.open((folder / "report.html").resolve().as_uri())
+
+
+def _wants_open(asked: bool | None, *, json_output: bool) -> bool:
+    """Return whether to open a browser: where asked to, else where somebody sits at a screen."""
+    if asked is not None:
+        return asked
+    screen = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    return screen and sys.stdout.isatty() and not json_output
+
+
+def _play(chosen: Sweep, out: Path, jobs: int | None, *, plain: bool) -> Path:
+    from backfire.sweeps import play_sweep
+    from backfire.sweeps.progress import watched
+
+    console = Console(
+        stderr=True, highlight=False, no_color=plain, force_terminal=False if plain else None
+    )
+    try:
+        with watched(console, plain=plain) as watch:
+            played = play_sweep(chosen, out, jobs=jobs, watch=watch)
+    except KeyboardInterrupt as stopped:
+        again = "start the same command again to go on"
+        typer.echo(f"stopped; {shlex.quote(str(stopped))} is unfinished; {again}", err=True)
+        raise typer.Exit(exit_code(stopped)) from None
+    for one in played.failed:
+        typer.echo(f"failed: {printable(one.cell.title)}: {printable(one.message, 500)}", err=True)
+    if played.failed:
+        raise typer.Exit(FAILED)
+    return played.folder
+
+
+def conclude_and_show(
+    folder: Path,
+    *,
+    markdown: Path | None = None,
+    replay: str = "",
+    plain: bool = False,
+    json_output: bool = False,
+) -> None:
+    """Make card and report of a finished sweep, print the table beside the paper, write Markdown.
+
+    Args:
+        folder: The sweep's.
+        markdown: Where the table goes as Markdown; None for nowhere.
+        replay: The command that the Markdown names; by default that of the sweep.
+        plain: No colours.
+        json_output: Print JSON instead.
+
+    Raises:
+        RunFolderError: If the folder holds no finished sweep or cannot be written to.
+        UsageError: If Markdown is wanted of a sweep that says nothing of a paper.
+    """
+    from backfire.sweep_results import REPORT, conclude, write_markdown
+
+    table = conclude(folder)
+    if markdown is not None:
+        write_markdown(markdown, table, replay)
+    if json_output:
+        typer.echo(json.dumps(_as_json(folder, table), indent=2))
+        return
+    console = Console(
+        highlight=False, no_color=plain or None, force_terminal=False if plain else None
+    )
+    if table.side is not None:
+        show(table.side, console)
+    typer.echo(f"Report: {printable(str(folder / REPORT))}")
+    if markdown is not None:
+        typer.echo(f"Markdown: {printable(str(markdown))}")
+
+
+def show(side: SideBySide, console: Console) -> None:
+    """Print a table beside a paper; names are foreign text and never read as markup."""
+    from backfire.analysis.published_text import (
+        claim_words,
+        ours_words,
+        paper_words,
+        spot_words,
+    )
+
+    claims = [(line.claim.text, claim_words(line), str(line.verdict)) for line in side.claims]
+    _print(console, ("paper", "ours", "verdict"), claims)
+    figures = [
+        (
+            f"{line.figure.score}, {spot_words(line.spot, line.group)}",
+            paper_words(line),
+            ours_words(line),
+            str(line.verdict),
+        )
+        for line in side.figures[:_FIGURES]
+    ]
+    _print(console, ("place", "paper", "ours", "verdict"), figures)
+    if len(side.figures) > _FIGURES:
+        console.print(Text(f"{len(side.figures) - _FIGURES} more figures stand in the report."))
+    console.print(Text(printable(side.finding, 2000), style="bold"))
+
+
+def _print(console: Console, head: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        cells = [Text(printable(cell, 1000)) for cell in row[:-1]]
+        table.add_row(*cells, Text(row[-1], style=_STYLES.get(row[-1], "")))
+    console.print(table)
+
+
+def _as_json(folder: Path, table: SweepTable) -> dict[str, Any]:
+    side = table.side
+    found: dict[str, Any] = {"folder": str(folder), "report": str(folder / "report.html")}
+    if side is None:
+        return found
+    return found | {
+        "finding": side.finding,
+        "claims": [
+            {"text": line.claim.text, "verdict": line.verdict, "why": line.why}
+            for line in side.claims
+        ],
+        "figures": [
+            {
+                "at": {} if line.spot is None else dict(line.spot.at),
+                "defender": None if line.spot is None else line.spot.defender,
+                "score": line.figure.score,
+                "paper": line.figure.value,
+                "spread": line.figure.spread,
+                "ours": line.ours.value,
+                "low": line.ours.low,
+                "high": line.ours.high,
+                "seeds": line.ours.n,
+                "verdict": line.verdict,
+                "why": line.why,
+            }
+            for line in side.figures
+        ],
+    }
+
+
+def _list(*, json_output: bool) -> None:
+    from backfire.analysis.reproductions import sizes_of
+
+    found = sizes_of()
+    if json_output:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name, sizes in found.items():
+        typer.echo(f"{name}: {', '.join(sizes)}")

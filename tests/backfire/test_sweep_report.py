@@ -1,0 +1,165 @@
+"""The report of a sweep: one page that says what the table says, and takes nothing for granted."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from sweep_fixture import HOSTILE, rows, sweep, write
+
+from backfire.analysis.sweep_table import read_sweep
+from backfire.report.sweep_figures import curves, grids
+from backfire.report.sweep_page import render_sweep
+from backfire.report.sweep_tables import agent_tables, cell_table, payoffs, told
+from server.reading import RunFolderError
+
+VOID = {"meta", "br", "image", "line", "rect", "circle", "polyline", "polygon", "img"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; fails on tags that are closed in another order."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.words, self.open = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("sweeps") / "tiny", sweep())
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    return read_sweep(folder)[1]
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return render_sweep(folder).read_text()
+
+
+def test_the_page_is_whole_has_no_scripts_and_needs_nothing_from_elsewhere(page):
+    parsed = Page()
+    parsed.feed(page)
+    parsed.close()
+    assert parsed.open == []
+    assert "script" not in parsed.tags
+    assert not set(parsed.tags) & {"iframe", "object", "embed", "link", "form"}
+    beside = {"scores.csv", "scores.parquet", "card.json", "sweep.yaml"}
+    assert {link for link in parsed.links if not link.startswith(("#", "data:image/png"))} == beside
+    assert HOSTILE in "".join(parsed.words)
+
+
+def test_the_same_folder_gives_the_same_bytes(folder, page):
+    assert render_sweep(folder).read_text() == page
+
+
+def test_the_finding_comes_first_and_the_verdict_stands_beside_the_paper(page):
+    first = page.index("of 2 claims") if "of 2 claims" in page else page.index("the one claim")
+    assert first < page.index("<nav>")
+    assert "holds in part" in page
+    assert "15.5 ± 3 %" in page
+    assert "The rules by which these verdicts are given" in page
+    assert "backfire sweep tiny/sweep.yaml" in page
+
+
+def test_every_cell_shows_the_mean_over_seeds_of_the_table(table, page):
+    found = cell_table(table)
+    assert len(found.rows) == 2 * 2 * 2 * 2
+    at, defender, scores = found.rows[0]
+    values = [
+        row.value
+        for row in table.rows
+        if (row.defender, row.group, row.score) == (defender, "malicious", "asr_all")
+        and tuple(row.at.values()) == tuple(at)
+    ]
+    mean = sum(values) / len(values)
+    assert scores[list(found.columns).index("asr_all")].estimate.value == pytest.approx(mean)
+    assert f"{100 * mean:.1f}\u202f%" in page
+
+
+def test_curves_and_grids_cover_every_cell(table):
+    drawn = curves(table)
+    assert {(one.score, one.axis) for one in drawn} == {
+        (score, axis)
+        for score in ("asr_all", "clean_accuracy")
+        for axis in ("attackers", "epsilon")
+    }
+    along = next(one for one in drawn if (one.score, one.axis) == ("asr_all", "attackers"))
+    assert len(along.figures) == 4  # epsilon x trigger
+    assert [name for name, _ in along.keys] == ["undefended", "cutmix"]
+    for figure in along.figures:
+        assert figure.chart.count("<polyline") == 2
+        # 5 seeds x (1 + 5 agents) x 2 defenders
+        assert figure.chart.count('class="mote"') == 60
+    (grid,) = grids(table)
+    assert len(grid.figures) == 4  # trigger x defender
+    assert all(len(re.findall(r'class="cell', one.chart)) == 4 for one in grid.figures)
+
+
+def test_payoffs_name_the_equilibrium_that_the_means_have(table):
+    found = payoffs(table)
+    assert [one.title for one in found] == ["attackers 1", "attackers 5"]
+    for one in found:
+        matrix = one.payoffs.attacker
+        best = matrix.max(axis=0).argmin()  # cutmix halves every attack
+        assert one.payoffs.defenders[best] == "cutmix"
+        (pure,) = one.solved.pure
+        assert pure.value == pytest.approx(matrix[:, best].max())
+        assert one.nash(pure.attacker, pure.defender)
+        assert "Equilibrium in pure strategies" in one.words[0]
+
+
+def test_agents_stand_side_by_side(table):
+    tables, more = agent_tables(table)
+    assert (len(tables), more) == (16, 0)
+    five = next(one for one in tables if len(one.agents) == 5)
+    score, values = five.rows[0]
+    mean, std = five.means[score]
+    assert mean == pytest.approx(sum(one.value for one in values) / 5)
+    assert std > 0
+
+
+def test_it_says_what_each_axis_does_and_who_is_best(table):
+    lines = told(table)
+    assert "1 cutmix" in lines[0]
+    assert "2 undefended" in lines[0]
+    attackers = next(line for line in lines if line.startswith("attackers 5 against 1"))
+    assert "-" in attackers
+    epsilon = next(line for line in lines if line.startswith("epsilon"))
+    assert "cannot tell them apart" in epsilon
+
+
+def test_a_sweep_without_attackers_axes_or_paper_has_a_page_too(tmp_path):
+    plain = sweep("plain", 1, published=None, sweep={"seeds": 1, "axes": {}})
+    rows_ = [row for row in rows(sweep(seeds=1)) if row.at == sweep(seeds=1).cells[0].at]
+    clean = [type(row)({}, *list(vars(row).values())[1:]) for row in rows_ if row.group == ""]
+    text = render_sweep(write(tmp_path / "plain", plain, clean)).read_text()
+    parsed = Page()
+    parsed.feed(text)
+    assert parsed.open == []
+    assert "Beside the paper" not in text
+
+
+def test_no_sweep_is_said_in_one_line(tmp_path, folder):
+    with pytest.raises(RunFolderError, match="expected the folder of a sweep"):
+        render_sweep(tmp_path)
+    broken = write(tmp_path / "broken", sweep())
+    (broken / "scores.parquet").write_bytes(b"PAR1 no PAR1")
+    with pytest.raises(RunFolderError) as caught:
+        render_sweep(broken)
+    assert "\n" not in str(caught.value)
