@@ -17,6 +17,7 @@ from scenarios.quoting import printable
 
 if TYPE_CHECKING:
     from backfire.sweeps.playing import PlayedSweep
+    from server.events import Event
 
 
 class Runtime(StrEnum):
@@ -72,13 +73,24 @@ def sweep(
         chosen = load_sweep(path, overrides)
         from backfire.sweeps import play_sweep
         from backfire.sweeps.progress import watched
+        from backfire.trackers import need_trackers
+        from backfire.trackers.sweeps import track_sweep
 
+        names = [tracker.value for tracker in track]
+        need_trackers(names)
         console = Console(
             stderr=True, highlight=False, no_color=plain, force_terminal=False if plain else None
         )
+
+        def say(event: Event) -> None:
+            console.print(printable(event.note, 300), markup=False, soft_wrap=True)
+
         try:
-            with watched(console, plain=plain) as watch:
-                played = play_sweep(chosen, out, jobs=jobs, runtime=runtime.value, watch=watch)
+            with (
+                watched(console, plain=plain) as watch,
+                track_sweep(names, chosen.name, watch, say) as tracked,
+            ):
+                played = play_sweep(chosen, out, jobs=jobs, runtime=runtime.value, watch=tracked)
         except KeyboardInterrupt as stopped:
             if debug:
                 raise
@@ -93,7 +105,12 @@ def sweep(
 def _show(played: PlayedSweep, *, json_output: bool) -> None:
     from backfire.sweeps.table import SCORES
 
-    scores = None if played.failed else str(played.folder / SCORES)
+    scores = report = None
+    if not played.failed:
+        from backfire.sweep_results import REPORT, conclude
+
+        conclude(played.folder)
+        scores, report = str(played.folder / SCORES), str(played.folder / REPORT)
     if json_output:
         failed = [
             {"at": dict(one.cell.at), "seed": one.cell.seed, "message": one.message}
@@ -105,6 +122,7 @@ def _show(played: PlayedSweep, *, json_output: bool) -> None:
             "already": played.already,
             "failed": failed,
             "scores": scores,
+            "report": report,
         }
         typer.echo(json.dumps(found, indent=2))
         return
@@ -118,3 +136,4 @@ def _show(played: PlayedSweep, *, json_output: bool) -> None:
     else:
         typer.echo(f"{where}: finished: {played.played} games played{before}")
         typer.echo(f"Scores: {printable(str(scores))}")
+        typer.echo(f"Report: {printable(str(report))}")
