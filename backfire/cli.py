@@ -20,6 +20,7 @@ from rich.text import Text
 
 from backfire import cli_deploy, environment
 from backfire.cli_agent import agent_app
+from backfire.cli_leaderboard import leaderboard
 from backfire.cli_reproduce import conclude_and_show, reproduce
 from backfire.cli_sweep import sweep
 from backfire.cli_track import Track
@@ -80,6 +81,7 @@ _Connection = Annotated[
 app.add_typer(agent_app)
 app.command()(sweep)
 app.command()(reproduce)
+app.command()(leaderboard)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from backfire.analysis.series import Row, Series, Setting, collect
 from backfire.analysis.sweep_table import SweepTable, spot_key
 from backfire.report.sweep_layout import same
 from backfire.report.text import plain
+from scenarios.published import ALL_ATTACKERS
 
 MAX_ROWS = 400
 MAX_AGENT_TABLES = 40
@@ -166,7 +167,9 @@ class PayoffTable:
 def payoffs(table: SweepTable) -> list[PayoffTable]:
     """Return the payoff matrices of a sweep that names the attackers' strategies."""
     spec = table.spec.payoffs
-    if spec is None or spec.score not in table.scores:
+    if spec is None or not any(
+        (row.group, row.agent, row.score) == (ALL_ATTACKERS, "", spec.score) for row in table.rows
+    ):
         return []
     along = [n for group in table.spec.together if set(group) & set(spec.attacker) for n in group]
     axes = list(dict.fromkeys([*spec.attacker, *along]))
@@ -273,7 +276,7 @@ def _effects(table: SweepTable) -> list[str]:
 
 def _main_rows(table: SweepTable) -> list[Row]:
     groups = {row.group for row in table.rows if row.score == table.main and not row.agent}
-    group = "malicious" if "malicious" in groups else ""
+    group = ALL_ATTACKERS if ALL_ATTACKERS in groups else ""
     return [
         row
         for row in table.rows

@@ -1,0 +1,70 @@
+"""``backfire leaderboard``: a static table of attack against defence from a folder of cards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backfire.errors import told
+from scenarios.quoting import printable
+
+
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="Folder with finished sweeps, or cards.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the files; by default FOLDER.")
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print JSON to the standard output.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Rank defences by their worst case over attacks, from the cards of finished sweeps.
+
+    FOLDER is searched for card.json. Rows that cannot be relied on are flagged, and say why.
+    """
+    with told(debug=debug, json_output=json_output):
+        from backfire.leaderboard.pages import build
+
+        made = build(folder, out)
+        if json_output:
+            found = {
+                "page": str(made.page),
+                "table": str(made.table),
+                "cards": made.cards,
+                "refused": list(made.refused),
+                "benches": [
+                    {
+                        "bench": bench.bench.name,
+                        "hash": bench.bench.hash,
+                        "score": bench.score,
+                        "standings": [
+                            {
+                                "rank": row.rank,
+                                "defence": row.defence.name,
+                                "worst_case": row.worst_case.value,
+                                "worst_attack": bench.attacks[row.worst].name,
+                                "seeds": row.worst_case.n,
+                                "flags": list(row.flags),
+                            }
+                            for row in bench.standings
+                        ],
+                    }
+                    for bench in made.benches
+                ],
+            }
+            typer.echo(json.dumps(found, indent=2))
+            return
+        for line in made.refused:
+            typer.echo(f"left out: {line}", err=True)
+        for bench in made.benches:
+            typer.echo(f"{printable(bench.bench.name, 80)}, {printable(bench.score, 40)}:")
+            for row in bench.standings:
+                value = 100 * (row.worst_case.value or 0.0)
+                flags = f"  [{', '.join(row.flags)}]" if row.flags else ""
+                name = printable(row.defence.name, 64)
+                typer.echo(f"  {row.rank or '-':>4}  {name}: {value:.1f} %{flags}")
+        typer.echo(f"Leaderboard: {printable(str(made.page))}")

@@ -1,0 +1,1 @@
+"""A static table of attack against defence, made of the cards of many sweeps."""
