@@ -26,8 +26,8 @@ MAX_AGENT_TABLES = 40
 MAX_AGENTS = 12
 MAX_PAYOFFS = 12
 COLUMNS = (
-    "asr", "asr_all", "asr_source", "asr_untrained", "asr_alone", "interference",
-    "robust_accuracy", "clean_accuracy", "clean_accuracy_attacker_free",
+    "clean_accuracy", "clean_accuracy_attacker_free", "asr", "asr_all", "asr_source",
+    "asr_untrained", "asr_alone", "interference", "robust_accuracy",
 )  # fmt: skip
 
 

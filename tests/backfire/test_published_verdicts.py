@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from backfire.analysis.published import RULES, Verdict, side_by_side
-from backfire.analysis.published_text import markdown
+from backfire.analysis.published_text import markdown, rules_markdown
 from scenarios.published import Published
 
 
@@ -233,3 +234,8 @@ def test_markdown_is_the_same_each_time_and_foreign_text_stays_text():
 def test_the_rules_are_told():
     assert len(RULES) >= 5
     assert all(rule.endswith(".") for rule in RULES)
+
+
+def test_the_docs_say_the_rules_as_they_are():
+    page = Path(__file__).parents[2] / "docs" / "reproductions" / "README.md"
+    assert rules_markdown() in page.read_text()
