@@ -192,11 +192,21 @@ class _Table:
         """Play until all cells are done, or until a worker dies; return whether none did."""
         alive = True
         while self._open or (self.waiting and alive):
-            while self.waiting and len(self._open) < workers.size and alive:
+            while alive and self._may_give(workers):
                 alive = self._give(self.waiting.popleft(), workers)
             for future in wait(self._open, return_when=FIRST_COMPLETED).done:
                 alive = self._end(self._open.pop(future), future, workers) and alive
         return alive
+
+    def _may_give(self, workers: Crew) -> bool:
+        """Return whether the next cell can be given to a worker now.
+
+        One that was in play when a process died is played alone, so that it costs no other's try.
+        """
+        if not self.waiting or len(self._open) >= workers.size:
+            return False
+        together = [self.waiting[0], *self._open.values()]
+        return len(together) == 1 or not any(cell.digest in self._deaths for cell in together)
 
     def _give(self, cell: Cell, workers: Crew) -> bool:
         """Give a cell to a worker; return whether there is one."""

@@ -1,24 +1,35 @@
 """Sweeps are played whole, by several processes, and gone on with to the same bytes (T56)."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from backfire.cli import app
-from backfire.sweeps import play_sweep, read_rows
+from backfire.sweeps import ScoreRow, play_sweep, read_rows
 from backfire.sweeps.cells import Player, folder_of
 from backfire.sweeps.folder import SweepFolder
-from scenarios.loader import parse_sweep
+from backfire.sweeps.playing import Step, _Table
+from backfire.sweeps.progress import watched
+from backfire.sweeps.table import write_rows
+from backfire.sweeps.workers import Done
+from scenarios.loader import parse, parse_sweep
+from server.atomic import yaml_bytes
 from server.results import GameResult
 from server.run_folder import RunFolder, RunFolderError
 from small_games import ROOT
@@ -259,6 +270,82 @@ def test_ctrl_c_ends_it_at_once_and_says_how_to_go_on(tmp_path):
     assert "Traceback" not in told
 
 
+class Crew:
+    """Workers all of which die of a certain cell; one submitted alone waits for nobody."""
+
+    def __init__(self, size, deadly):
+        self.size, self.deadly, self.open, self.broken = size, deadly, [], False
+
+    def submit(self, task):
+        if self.broken:
+            raise BrokenProcessPool("dead")
+        future = Future()
+        self.open.append((task, future))
+        threading.Timer(0.2, self.finish).start()
+        return future
+
+    def finish(self):
+        taken, self.open = self.open, []
+        self.broken = self.broken or any(task.text == self.deadly for task, _ in taken)
+        for task, future in taken:
+            if self.broken:
+                future.set_exception(BrokenProcessPool("dead"))
+            else:
+                future.set_result(Done(Player().play(Path(task.root), parse(task.text, "c"))))
+
+    def close(self, *, kill):
+        pass
+
+
+def test_a_cell_that_kills_its_process_fails_alone(tmp_path):
+    sweep = swept("sweep.seeds=1")
+    deadly = json.dumps(sweep.cells[1].scenario.resolved())
+    folder = SweepFolder.take(tmp_path, sweep)
+    table = _Table(folder, deque(sweep.cells), 4, lambda step: None)
+    table.play(lambda: Crew(2, deadly))
+    folder.close()
+    assert [failure.cell for failure in table.failed] == [sweep.cells[1]]
+    assert "its process died" in table.failed[0].message
+    assert [folder.finished(cell) for cell in sweep.cells] == [True, False, True, True]
+
+
+def test_what_is_seen_while_it_is_played():
+    cells = swept().cells
+    seen = io.StringIO()
+    steps = [
+        Step(0, 8, cells[:2]),
+        Step(1, 8, cells[1:2], cells[0], seconds=1.25, left=200.0),
+        Step(2, 8, [], cells[1], error="no room\x1b[2J"),
+    ]
+    with watched(Console(file=seen), plain=True) as watch:
+        for step in steps:
+            watch(step)
+    assert seen.getvalue().splitlines() == [
+        "1/8 rate=0.2, trigger=fixed, seed=0: 1.2 s; about 3 min left",
+        "2/8 rate=0.2, trigger=fixed, seed=1: failed: no room\\x1b[2J",
+    ]
+    live = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with watched(live) as watch:
+        watch(steps[1])
+    drawn = live.file.getvalue()
+    assert "1/8 games" in drawn
+    assert "about 3 min left" in drawn
+    assert "rate=0.2, trigger=fixed, seed=1" in drawn
+
+
+def test_axes_of_any_values_come_back_as_they_were(tmp_path):
+    axes = "{mixed: {field: referee.alone, values: [all, 1]}, yes: {field: referee.cross_asr, "
+    sweep = swept("sweep.axes=" + axes + "values: [true, false]}}", "sweep.seeds=1")
+    (tmp_path / "sweep.yaml").write_bytes(yaml_bytes(sweep.document()))
+    rows = [
+        ScoreRow(cell.at, cell.seed, cell.folder, "d", "", "", "work", 1.0) for cell in sweep.cells
+    ]
+    write_rows(tmp_path, sweep.spec, rows)
+    back = read_rows(tmp_path)
+    assert back == rows
+    assert [type(value) for value in back[-1].at.values()] == [int, bool]
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_plays_the_same_bytes(whole, tmp_path):
@@ -276,6 +363,8 @@ def test_json_says_where_everything_is(whole, tmp_path):
     assert told["folder"] == str(whole.folder)
     assert (told["played"], told["already"], told["failed"]) == (0, 8, [])
     assert Path(told["scores"]).is_file()
+    assert Path(told["report"]).is_file()
+    assert (whole.folder / "card.json").is_file()
 
 
 def wait_until(true, seconds=120):
