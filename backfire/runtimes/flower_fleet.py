@@ -15,9 +15,10 @@ import time
 import tomllib
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, cast
 
@@ -59,6 +60,10 @@ _SETTINGS_BYTES = 4 * 2**20
 _PIECES = 100_000
 _LONGEST_FETCH = 600.0
 _WAIT = 0.05
+# Seconds after which an agent that waits for pieces looks whether another message has come, and how
+# many unfinished ones it keeps for later.
+_LOOK = 0.2
+_PUT_OFF = 16
 # Seconds that a call may take: one that says something, one that carries a piece of a message (at
 # most 5 MiB, so 17 kB/s at least), and the one with which an agent takes its leave.
 _CALL: Final = 20.0
@@ -98,19 +103,41 @@ class _Unheard(RpcError):  # type: ignore[misc]
         return StatusCode.UNAVAILABLE
 
 
+@dataclass(frozen=True)
+class Received:
+    """A message that was handed over, of which pieces may be missing still.
+
+    Attributes:
+        message: Its header.
+        tree: Its pieces, a message of Flower's protocol.
+        until: When nobody waits for its answer any longer; of the monotonic clock.
+    """
+
+    message: Message
+    tree: Any
+    until: float
+
+
 @dataclass
 class Session:
     """What an agent knows that outlives its connection.
 
     Attributes:
         node_id: Its number at this server; None before it was let in.
-        received: A message that was handed over, of which pieces may be missing still.
-        until: When nobody waits for its answer any longer; of the monotonic clock.
+        received: The message that is being fetched.
+        put_off: Messages that others have overtaken: their pieces did not come.
     """
 
     node_id: int | None = None
-    received: tuple[Message, Any] | None = None
-    until: float = 0.0
+    received: Received | None = None
+    put_off: deque[Received] = field(default_factory=lambda: deque(maxlen=_PUT_OFF))
+
+
+class _Overtaken(Exception):
+    """Another message has come while pieces of this one are missing."""
+
+    def __init__(self, by: Received) -> None:
+        self.by = by
 
 
 class Fleet:
@@ -157,14 +184,17 @@ class Fleet:
             RpcError: If the connection breaks.
         """
         session = self._session
-        if session.received is None or time.monotonic() > session.until:
-            session.received = self._received()
+        if session.received is None or time.monotonic() > session.received.until:
+            session.received = self._received() or self._put_off()
             if session.received is None:
                 return None
-            session.until = time.monotonic() + session.received[0].metadata.ttl
-        message, tree = session.received
+        received = session.received
         try:
-            whole = self._content(message, tree, most)
+            whole = self._content(received, most)
+        except _Overtaken as overtaken:
+            session.put_off.append(received)
+            session.received = overtaken.by
+            return None
         except (RunNotRunningException, NotTaken) as error:
             session.received = None
             if isinstance(error, NotTaken):
@@ -173,20 +203,39 @@ class Fleet:
         session.received = None
         return whole
 
-    def _received(self) -> tuple[Message, Any] | None:
+    def _received(self) -> Received | None:
         with suppress(RunNotRunningException):
-            received: tuple[Message, Any] | None = self._receive()
-            return received
+            if (received := self._receive()) is not None:
+                message, tree = received
+                return Received(message, tree, time.monotonic() + message.metadata.ttl)
         return None
 
-    def _content(self, message: Message, tree: Any, most: int) -> Message:  # noqa: ANN401
+    def _put_off(self) -> Received | None:
+        waiting = self._session.put_off
+        while waiting:
+            if (received := waiting.popleft()).until > time.monotonic():
+                return received
+        return None
+
+    def _content(self, received: Received, most: int) -> Message:
+        """Fetch a message.
+
+        A server that is killed while it sends leaves a message that is never whole; it is known as
+        such a minute later. Nothing that the next one sends has to wait for that.
+        """
+        message, began = received.message, time.monotonic()
         run_id, message_id = message.metadata.run_id, message.metadata.message_id
-        pull, until = partial(self._pull_object, run_id), time.monotonic() + _LONGEST_FETCH
+        pull, look = partial(self._pull_object, run_id), began + _LOOK
         try:
-            parcel = Parcel(message_id, tree, Limits(most, _PIECES))
+            parcel = Parcel(message_id, received.tree, Limits(most, _PIECES))
             while not parcel.fetch(pull):
-                if time.monotonic() > until:
+                now = time.monotonic()
+                if now > began + _LONGEST_FETCH:
                     raise Malformed(f"expected all pieces of a message in {_LONGEST_FETCH:g} s")
+                if now > look:
+                    look = now + _LOOK
+                    if (newer := self._received()) is not None:
+                        raise _Overtaken(newer)
                 time.sleep(_WAIT)
             whole = parcel.open()
         except (TooLarge, Malformed) as error:
