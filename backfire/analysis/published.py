@@ -69,8 +69,9 @@ RULES: Final = (
     f"with fewer than {MIN_SEEDS} seeds, it is open.",
     "“About as large” holds where the difference is surely within the tolerance (both one-sided "
     "tests), is contradicted where it surely lies outside, and is open otherwise.",
-    "A claim holds where all its comparisons hold, holds in part where some hold and none is "
-    "contradicted, does not hold where one is contradicted, and is undecided where all are open.",
+    "A claim holds where all its comparisons hold, holds in part where some hold (the table says "
+    "under which readings, and how many of the others are contradicted), does not hold where none "
+    "holds and one is contradicted, and is undecided where all are open.",
     "Claims are judged where figures are not comparable too: the verdict then says whether the "
     "conclusion carries over to the games that were played here.",
 )
@@ -317,9 +318,9 @@ def _claim_verdict(comparisons: Sequence[Comparison]) -> tuple[Verdict, str]:
     if total == 1:
         return comparisons[0].verdict, _told(comparisons[0])
     verdict = (
-        Verdict.FAILS if failed
-        else Verdict.HOLDS if held == total
+        Verdict.HOLDS if held == total
         else Verdict.PART if held
+        else Verdict.FAILS if failed
         else Verdict.UNDECIDED
     )  # fmt: skip
     words = f"holds in {held} of {total} comparisons"

@@ -105,11 +105,13 @@ def test_p_values_are_those_of_the_paired_t_test_times_holms_factors():
     assert got == pytest.approx(expected, rel=1e-9)
 
 
-def test_one_contradiction_outweighs_what_holds():
+def test_a_claim_that_one_reading_contradicts_holds_in_part_and_says_so():
     data = rows(FALLS | grid({(10, "fixed"): 0.99, (1, "fixed"): 0.5}))
     (line,) = judge([claim({"n": 10}, {"n": 1})], data)
-    assert line.verdict is Verdict.FAILS
+    assert line.verdict is Verdict.PART
     assert "holds in 1 of 2 comparisons, contradicted in 1" in line.why
+    (failed,) = judge([claim({"n": 1, "draw": "redrawn"}, {"n": 10, "draw": "redrawn"})], data)
+    assert failed.verdict is Verdict.FAILS
 
 
 def test_a_margin_and_a_tolerance_decide():
