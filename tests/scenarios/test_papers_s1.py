@@ -21,7 +21,7 @@ TABLES = ("table1", "table1_escalation", "table2", "table3", "unknown_index")
 SIZES = ("", "_small", "_mnist")
 FILES = [table + size for table in TABLES for size in SIZES]
 TWINS = [name for name in FILES if name.endswith(SIZES[1:])]
-WITH_BUDGET = [t + s for t in ("table1", "table2", "table3") for s in ("", "_small")]
+WITH_BUDGET = ("table1", "table1_small", "table2", "table2_small", "table3")
 
 # Table 1: N, then each attacker's ASR; "Single Acc."; the last two rows as escalation.
 RISING = {
