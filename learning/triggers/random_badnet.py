@@ -49,7 +49,7 @@ class RandomBadNet(Trigger):
         alias="draw",
         description="per_agent: one pattern for each agent. per_phase: one for its contributed "
         "rows and another one at run time. per_row: a new one for every row, also at run time. S0 "
-        "says per_agent; its Table 1 fits per_phase better (see docs/reproductions).",
+        "says per_agent; docs/reproductions/s0.md shows which tables come out under which.",
         json_schema_extra={"origin": "paper"},
     )
     rho: float = Field(

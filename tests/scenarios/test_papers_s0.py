@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backfire.analysis.zero_sum import pure_equilibria
 from backfire.play import play
 from clients.agents import Agents, deal_scenario
 from clients.behaviours.base import Seat
@@ -119,6 +120,23 @@ def test_table_6_is_made_of_means_of_tables_3_and_4(sweeps):
     for kind, printed in (("random", 40.3), ("orthogonal", 12.2)):
         own = [v for (k, _, d), v in value.items() if k == kind and d == "undefended"]
         assert np.mean(own) == pytest.approx(printed, abs=0.8)  # it does not print from what
+
+
+def test_the_equilibrium_of_the_papers_own_figures_is_not_the_one_that_it_names(sweeps):
+    """Kinds of triggers and overlaps against defences: 27.4, where Table 6's rows give 20.3."""
+    value = {
+        (f.at["triggers"], f.at["overlap"], f.defender): 100 * f.value
+        for f in sweeps["e4_table6"].published.figures
+        if f.score == "asr_all"
+    }
+    rows = list(dict.fromkeys(key[:2] for key in value))
+    columns = ["undefended", "defended"]
+    matrix = np.array([[value[(*row, column)] for column in columns] for row in rows])
+    (equilibrium,) = pure_equilibria(matrix)
+    assert rows[equilibrium[0]] == ("random", "100")
+    assert columns[equilibrium[1]] == "defended"
+    assert matrix[equilibrium] == pytest.approx(27.4, abs=0.05)
+    assert not (matrix[:, 1] <= matrix[:, 0]).all()  # to defend is not dominant
 
 
 def distances(sweep):
