@@ -120,7 +120,7 @@ def test_what_goes_wrong_in_a_game_is_one_line(tiny, tmp_path, monkeypatch, erro
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_ctrl_c_ends_with_130_and_leaves_an_unfinished_run(threads, tiny, tmp_path):
+def test_t6_ctrl_c_ends_with_130_and_leaves_an_unfinished_run(threads, tiny, tmp_path):
     command = [sys.executable, "-m", "backfire", "run", str(tiny), "--out", str(tmp_path)]
     changes = ["training.epochs=100000", f"compute.threads={threads}", "agents.mallory.count=8"]
     with subprocess.Popen(
@@ -150,9 +150,8 @@ def test_data_that_is_not_there_is_one_line(tiny, tmp_path):
     assert "absent.npz" in line
 
 
-# T45
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX")
-def test_an_output_that_cannot_be_written_is_told_before_the_game(tiny, tmp_path):
+def test_t45_an_output_that_cannot_be_written_is_told_before_the_game(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     done = invoke("run", tiny, "--out", tmp_path / "file" / "runs")
     assert done.exit_code == 3
@@ -160,7 +159,7 @@ def test_an_output_that_cannot_be_written_is_told_before_the_game(tiny, tmp_path
     assert "--out" in line
 
 
-def test_a_path_that_is_not_ascii_is_fine(tiny, tmp_path):
+def test_t45_a_path_that_is_not_ascii_is_fine(tiny, tmp_path):
     out = tmp_path / "läufe 游戏"
     document = json.loads(invoke("run", tiny, "--out", out, "--json").stdout)
     assert Path(document["folder"]).parent == out

@@ -254,7 +254,7 @@ def test_an_unknown_runtime_is_one_line(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
-def test_local_and_ray_give_the_same_model(quick, tmp_path):
+def test_t35_local_and_ray_give_the_same_model(quick, tmp_path):
     scenario, played, _ = quick
     on_ray = play(scenario, runtime="ray", out=tmp_path)
     assert same_model(played.folder, on_ray.folder)

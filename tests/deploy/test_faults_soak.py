@@ -94,7 +94,8 @@ def test_t55_a_hundred_rounds_with_random_kills_leave_nothing_behind(live, tmp_p
     played = live.play(scenario, progress)
     absent = missed(played)
     assert len(codes) == KILLS
-    assert set(codes) == {-signal.SIGKILL, 0}
+    # One that is struck again while it still loads ends by the signal itself.
+    assert {-signal.SIGKILL, 0} <= set(codes) <= {-signal.SIGKILL, 0, -signal.SIGTERM}
     assert "alice" not in absent
     assert 0 < sum(map(len, absent.values())) < ROUNDS
     assert weights(played) == replayed(scenario, absent, tmp_path)

@@ -232,7 +232,7 @@ def model_of(played):
 
 
 @pytest.mark.deploy
-def test_t27_t28_whatever_mallory_sends_the_others_play_the_game_without_her(
+def test_t19_t22_t27_t28_whatever_mallory_sends_the_others_play_the_game_without_her(
     table, honest, tmp_path
 ):
     pid = superlink.running(table).pid

@@ -99,7 +99,7 @@ def impostor(table):
         server.stop(None).wait(30)
 
 
-def test_who_is_not_let_in_is_told_why_in_one_line_and_nothing_changes(
+def test_t20_t21_t30_who_is_not_let_in_is_told_why_in_one_line_and_nothing_changes(
     table, tmp_path, start, impostor
 ):
     """T20, T21, T30, T31: at the agent, exit code 3."""

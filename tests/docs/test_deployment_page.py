@@ -135,7 +135,11 @@ def test_from_nothing_to_played_games(tmp_path):
         assert [(agent["name"], agent["admitted"]) for agent in told["roster"]] == [
             (name, True) for name in AGENTS
         ]
-        assert result.with_name("report.html").stat().st_size > 10_000
+        games = {name.split(":")[0] for name in told["defenders"]}
+        assert games == {"pooled", "federated"}
+        page = result.with_name("report.html").read_text()
+        assert all(name in page for name in (*AGENTS, "undefended", "filtered", "median"))
+        assert page.rstrip().endswith("</html>")
 
         for machine in owners.values():
             machine.stop()

@@ -76,7 +76,7 @@ def test_object_arrays_never_reach_a_loader():
 
 
 @pytest.mark.parametrize("power", [20, 30, 36, 60])
-def test_header_bombs_allocate_nothing(power):
+def test_t16_header_bombs_allocate_nothing(power):
     bomb = Array(
         "float32",
         (3, 2),

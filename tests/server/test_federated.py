@@ -350,7 +350,7 @@ def test_batchnorm_statistics_are_aggregated(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
-def test_local_and_ray_give_the_same_federated_model(tmp_path):
+def test_t35_local_and_ray_give_the_same_federated_model(tmp_path):
     local = play(scenario(), out=tmp_path)
     on_ray = play(scenario(), runtime="ray", out=tmp_path)
     assert weights(local.folder) == weights(on_ray.folder)

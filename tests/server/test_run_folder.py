@@ -265,7 +265,7 @@ def _writers(path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "tensors", "table", "lines"])
-def test_where_the_disk_takes_no_more_the_old_file_stays(tmp_path: Path, kind: str) -> None:
+def test_t7_where_the_disk_takes_no_more_the_old_file_stays(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"precious\n")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -280,7 +280,7 @@ def test_where_the_disk_takes_no_more_the_old_file_stays(tmp_path: Path, kind: s
 
 
 @pytest.mark.parametrize("step", ["write", "fsync"])
-def test_a_full_disk_is_one_line_and_the_run_is_not_done(
+def test_t7_a_full_disk_is_one_line_and_the_run_is_not_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def full(*arguments: object) -> int:
@@ -323,7 +323,7 @@ HOLD = """
 """
 
 
-def test_a_second_process_is_refused_by_pid_and_a_dead_one_is_not_waited_for(
+def test_t10_a_second_process_is_refused_by_pid_and_a_dead_one_is_not_waited_for(
     tmp_path: Path,
 ) -> None:
     run = RunFolder.create(tmp_path, make_scenario())
@@ -362,7 +362,7 @@ def test_a_finished_run_stays_unless_it_may_be_overwritten(tmp_path: Path) -> No
     assert RunFolder.open(first).result().defenders["no"].curves[0].points[0]["loss"] == 0.25
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_t45_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="--out") as caught:
         RunFolder.create(tmp_path / "file", make_scenario())
