@@ -17,6 +17,8 @@ COLUMNS: Final = ("defender", "group", "agent")
 # Scores that are differences of shares, and those that are amounts; all others are shares.
 GAPS: Final = frozenset({"interference"})
 AMOUNTS: Final = frozenset({"work"})
+# Cosine distances.
+DISTANCES: Final = frozenset({"trigger_shape_distance", "trigger_shape_colour_distance"})
 
 
 class Row(Protocol):
@@ -146,6 +148,8 @@ def collect(
 
 
 def _of(row: Row, name: str) -> Setting:
+    if score in DISTANCES:
+        return (0.0, 2.0)
     if name in COLUMNS:
         return str(getattr(row, name))
     return row.at[name]

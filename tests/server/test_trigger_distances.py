@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cosine
 
+from backfire.analysis.series import Series, bounds_of
 from backfire.play import play
 from learning.triggers.base import Pattern, TriggerKey
 from scenarios.loader import parse
@@ -82,3 +83,8 @@ def test_group_robust_accuracy_over_all_inputs_is_the_mean_over_agents(tmp_path)
     own = [one.robust_accuracy_all.value for one in scores.agents.values() if one.asr is not None]
     assert scores.malicious.robust_accuracy_all.mean == pytest.approx(np.mean(own))
     assert scores.malicious.robust_accuracy_all.agents == 4
+
+
+def test_distances_of_sweeps_may_exceed_one():
+    assert bounds_of("trigger_shape_distance") == (0, 2)
+    assert Series({}, "", "", "", "trigger_shape_distance", {0: 1.06, 1: 0.9}).estimate.n == 2
