@@ -106,7 +106,9 @@ class Series:
 
 
 def bounds_of(score: str) -> Bounds:
-    """Return the range of a score: -1..1 for differences, 0.. for amounts, 0..1 for shares."""
+    """Return a score's range: -1..1 of gaps, 0.. of amounts, 0..2 of distances, 0..1 of shares."""
+    if score in DISTANCES:
+        return (0.0, 2.0)
     return GAP if score in GAPS else AMOUNT if score in AMOUNTS else SHARE
 
 
@@ -148,8 +150,6 @@ def collect(
 
 
 def _of(row: Row, name: str) -> Setting:
-    if score in DISTANCES:
-        return (0.0, 2.0)
     if name in COLUMNS:
         return str(getattr(row, name))
     return row.at[name]
