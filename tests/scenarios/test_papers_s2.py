@@ -15,7 +15,7 @@ from scenarios.loader import load_sweep, parse
 
 FOLDER = Path(__file__).parents[2] / "scenarios" / "papers" / "s2"
 FILES = {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
-FULL = [name for name in FILES if name.startswith("table") and not name.endswith("_small")]
+FULL = [name for name in FILES if not name.endswith(("_small", "_mnist"))]
 TWINS = [name for name in FILES if name.endswith("_small")]
 FIVE = ["ND", "SS", "AC", "ITLM", "ISPL"]
 
