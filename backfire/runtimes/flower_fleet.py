@@ -49,7 +49,7 @@ from flwr.supercore.run import RunNotRunningException
 from grpc import Channel, RpcError, StatusCode
 
 from backfire.runtimes.flower_link import FleetError, NotTaken
-from backfire.runtimes.flower_parcels import Limits, Malformed, Parcel, TooLarge
+from backfire.runtimes.flower_parcels import Limits, Malformed, Parcel, TooLarge, as_sent
 from backfire.runtimes.flower_private import stamp_message_id
 from backfire.runtimes.refusals import KEY_IN_USE, explained, is_final
 
@@ -260,11 +260,12 @@ class Fleet:
             RpcError: If the connection breaks.
         """
         with suppress(RunNotRunningException), no_object_id_recompute():
+            (sent,) = as_sent([reply])
             if not reply.metadata.message_id:
-                stamp_message_id(reply, reply.object_id)
-            parts = {name: part.deflate() for name, part in get_all_nested_objects(reply).items()}
+                stamp_message_id(reply, sent.object_id)
+            parts = {name: part.deflate() for name, part in get_all_nested_objects(sent).items()}
             for attempt in range(_TIMES_PUSHED):
-                wanted, session = self._send(reply, get_object_tree(reply), seconds)
+                wanted, session = self._send(sent, get_object_tree(sent), seconds)
                 try:
                     push_object_contents_from_iterable(
                         ((name, parts[name]) for name in wanted),

@@ -36,7 +36,14 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
 
-from backfire.runtimes.flower_parcels import PIECE_BYTES, Limits, Malformed, Parcel, TooLarge
+from backfire.runtimes.flower_parcels import (
+    PIECE_BYTES,
+    Limits,
+    Malformed,
+    Parcel,
+    TooLarge,
+    as_sent,
+)
 from backfire.runtimes.flower_patience import (
     LinkDown,
     Patience,
@@ -145,6 +152,8 @@ class LinkGrid(HttpGrid):
     Calls are tried again while the SuperLink does not answer, up to `PATIENCE` seconds. Asking for
     replies is not: who asks may first want to let agents come back.
 
+    Small arrays travel in bundles, which nobody sees who sends or is handed a message.
+
     A reply may have as many bytes as its request and 64 MiB, and never more than `most`; twice as
     many pieces as its request has arrays, and one for each of its MiB.
 
@@ -174,7 +183,7 @@ class LinkGrid(HttpGrid):
         sent = list(messages)
         limits = [_limits(message, self.most) for message in sent]
         with plain(self._addr):
-            ids = self._pushed(sent)
+            ids = self._pushed(as_sent(sent))
         names = (message.metadata.message_id for message in sent)
         self._limits.update(zip(names, limits, strict=True))
         return ids

@@ -6,6 +6,9 @@ that fill the memory, name one piece a million times in one array (a bomb of a f
 a piece back so that the reader waits for it, or put another header into the message than the one
 that the SuperLink has checked. None of that works here.
 
+Small arrays travel in bundles, which are made and opened here: whoever asks for a message to be
+sent, and whoever is handed one, sees the arrays.
+
 Private names of Flower, checked against 1.39.
 """
 
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from flwr.app import Message, Metadata
+from flwr.app import ArrayRecord, Message, Metadata, RecordDict
 from flwr.app.message import make_message
 from flwr.supercore.inflatable.inflatable_object import (
     get_object_head_values_from_object_content,
@@ -31,6 +34,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
     inflate_object_from_contents,
 )
 
+from backfire.runtimes.bundles import Malformed, TooLarge, bundled, unbundle
 from backfire.runtimes.flower_private import stamp_message_id
 
 # Flower cuts arrays into chunks of 5 MiB; nothing else that we send is nearly as large.
@@ -39,15 +43,36 @@ _MOST_OTHER = 4 * 2**20
 _AT_ONCE = 4
 _TURNS = 64
 
-__all__ = ["PIECE_BYTES", "Limits", "Malformed", "Parcel", "TooLarge"]
+# An array that travels by itself takes two pieces: one says what it is, one has its bytes.
+_PIECES_OF_AN_ARRAY = 2
+
+__all__ = ["PIECE_BYTES", "Limits", "Malformed", "Parcel", "TooLarge", "as_sent"]
 
 
-class TooLarge(ValueError):
-    """A message is larger than its receiver allows; one line."""
+def as_sent(messages: Sequence[Message]) -> list[Message]:
+    """Return messages as they travel, with their small arrays in bundles.
+
+    What messages share, such as the model, they share afterwards. Each has the same header as
+    before, not a copy of it: an id that is given to one is that of the other.
+    """
+    made: dict[int, ArrayRecord] = {}
+    return [
+        message
+        if message.has_error()
+        else make_message(message.metadata, content=_as_sent(message.content, made))
+        for message in messages
+    ]
 
 
-class Malformed(ValueError):
-    """The pieces of a message make no message; one line."""
+def _as_sent(content: RecordDict, made: dict[int, ArrayRecord]) -> RecordDict:
+    sent = RecordDict()
+    for name, record in content.items():
+        if isinstance(record, ArrayRecord):
+            if id(record) not in made:
+                made[id(record)] = bundled(record)
+            record = made[id(record)]
+        sent[name] = record
+    return sent
 
 
 @dataclass(frozen=True)
@@ -56,7 +81,8 @@ class Limits:
 
     Attributes:
         size: Bytes of all its pieces together, and of all its arrays together.
-        pieces: Number of its pieces: records, arrays, chunks of arrays.
+        pieces: Number of its pieces: records, arrays, chunks of arrays; an array in a bundle counts
+            as two, as if it had come by itself.
     """
 
     size: int
@@ -85,6 +111,7 @@ class Parcel:
         if len(names) > limits.pieces:
             raise TooLarge(f"expected a message of at most {limits.pieces} pieces, got more")
         self._id, self._limits, self._held = message_id, limits, 0
+        self._arrays = (limits.pieces - len(names)) // _PIECES_OF_AN_ARRAY
         self._missing = list(dict.fromkeys(reversed(names)))
         self._parts: dict[str, bytes] = {}
 
@@ -135,7 +162,9 @@ class Parcel:
             if sum(_array_sizes(self._parts)) > self._limits.size:
                 raise TooLarge(self._too_large())
             whole = inflate_object_from_contents(self._id, self._parts)
-        except TooLarge:
+            if isinstance(whole, Message) and whole.has_content():
+                unbundle(whole.content, self._arrays, self._limits.size)
+        except (TooLarge, Malformed):
             raise
         except Exception as error:  # whatever hostile bytes make of Flower's reader
             name = type(error).__name__

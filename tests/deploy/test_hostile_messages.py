@@ -4,6 +4,7 @@ The SuperLink is a dictionary here, so that a reply can be anything that its dat
 """
 
 import json
+import struct
 import threading
 import tracemalloc
 
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 
 from backfire.deploy import pki
 from backfire.runtimes import flower_link, grpc_agent
+from backfire.runtimes.bundles import KIND, MAGIC, NAME, bundled
 from backfire.runtimes.flower_link import LinkGrid, NotTaken
 from backfire.runtimes.flower_parcels import PIECE_BYTES, Limits, Malformed, Parcel, TooLarge
 from backfire.runtimes.flower_private import Run, identity, stamp_message_id
@@ -465,6 +467,50 @@ def test_t16_a_header_bomb_in_a_reply_is_refused(link):
         send(link, reply(request, nonce, RecordDict({RECORD: ArrayRecord({"x": array})})))
 
     assert_only_ben_is_out(Table(link).play(ben=bomb), "shape")
+
+
+ENTRY = struct.pack("<IHBBI", 0, 1, 7, 1, 144)
+BODY = b"xfloat32" + struct.pack("<q", 4)
+# A bundle in the place of the array, and what its sender is quarantined for.
+BUNDLES = {
+    "one": (MAGIC + struct.pack("<I", 1) + ENTRY + BODY + pack({"x": GOOD})[RECORD]["x"].data, ""),
+    "cut off": (MAGIC + struct.pack("<I", 1) + ENTRY + BODY, "header"),
+    "another": (b"\x80\x04" + bytes(200), "header"),
+    "claims four thousand million": (MAGIC + b"\xff" * 200, "size"),
+    "a million tiny": (MAGIC + struct.pack("<I", 10**6) + bytes(12 * 10**6), "size"),
+    "one name twice": (MAGIC + struct.pack("<I", 2) + bytes(12) + b"\1" + bytes(11), "header"),
+    "another name": (MAGIC + struct.pack("<I", 1) + bytes(12), "keys"),
+}
+
+
+@pytest.mark.parametrize("what", BUNDLES)
+def test_t27_a_hostile_bundle_costs_its_sender_only(link, what):
+    data, code = BUNDLES[what]
+    record = ArrayRecord({NAME: Array("uint8", (len(data),), KIND, data)})
+
+    def hostile(link, request, nonce):
+        send(link, reply(request, nonce, RecordDict({RECORD: record})))
+
+    table = Table(link).play(ben=hostile)
+    if code:
+        assert_only_ben_is_out(table, code)
+    else:
+        assert table.refused == []
+        np.testing.assert_array_equal(table.read["ben"], GOOD)
+
+
+def test_t27_bundled_and_separate_arrays_are_read_alike(link):
+    """What an agent bundles, one that does not may send; a bundle too many is counted."""
+    arrays = {"x": GOOD} | {f"more {n}": np.full(2, n) for n in range(30)}
+
+    def many(link, request, nonce):
+        send(link, reply(request, nonce, RecordDict({RECORD: bundled(pack(arrays)[RECORD])})))
+
+    table = Table(link).play(anna=many, ben=many)
+    assert [code for _, code in table.codes] == ["keys", "keys"]
+    arrays |= {f"yet more {n}": np.full(2, n) for n in range(60)}
+    table = Table(link).play(ben=many)
+    assert_only_ben_is_out(table, "size")
 
 
 @given(data=st.data())
