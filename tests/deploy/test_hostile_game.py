@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Error, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
@@ -31,11 +31,12 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from backfire.deploy import superlink
 from backfire.deploy.operations import Play, down, init, up
 from backfire.play import play
+from backfire.runtimes.bundles import KIND, MAGIC, NAME
 from backfire.runtimes.flower_private import stamp_message_id
 from backfire.runtimes.flower_superlink import PIECES
 from backfire.runtimes.grpc_table import ECHO
 from hostile_agents import HostileAgent, resident
-from learning.wire import pack
+from learning.wire import RECORD, pack
 from scenarios.loader import parse
 from small_deployments import plan
 
@@ -49,7 +50,7 @@ SCENARIO = {
              "train_per_class": 60, "test_per_class": 10},
     "model": {"kind": "softmax"},
     "training": {"batch_size": 16},
-    "federation": {"rounds": 6, "local_epochs": 1, "quorum": 0.5},
+    "federation": {"rounds": 7, "local_epochs": 1, "quorum": 0.5},
     "agents": [{"name": name, "behaviour": {"kind": "benign"}}
                for name in ("alice", "bob", "mallory")],
     "defenders": {"none": []},
@@ -114,7 +115,8 @@ class Mallory:
             return self.push(Message(Error(2, "no"), reply_to=request))
         self.updates += 1
         self.nonces.append(dict(request.content.config_records[ECHO])["nonce"])
-        script = (self.slow, self.many, self.stale, self.large, self.anothers, self.twice)
+        script = (self.slow, self.many, self.stale, self.large, self.anothers,
+                  self.bundle, self.twice)  # fmt: skip
         return script[self.updates - 1](request)
 
     def push(self, reply, tree=None, pieces=True):
@@ -172,6 +174,13 @@ class Mallory:
         """Answer in the name of the server, and be refused by the SuperLink."""
         reply = self.reply(request, self.nonces[-1])
         reply.metadata.__dict__["_src_node_id"] = 1
+        self.push(reply)
+
+    def bundle(self, request):
+        """Send a bundle of arrays that says it has many more than there are bytes for."""
+        reply = self.reply(request, self.nonces[-1])
+        data = MAGIC + (50).to_bytes(4, "little") + bytes(100)
+        reply.content[RECORD] = ArrayRecord({NAME: Array("uint8", (len(data),), KIND, data)})
         self.push(reply)
 
     def twice(self, request):
@@ -245,11 +254,11 @@ def test_t19_t22_t27_t28_whatever_mallory_sends_the_others_play_the_game_without
     finally:
         mallory.close()
     result = played.result
-    assert [entry.admitted for entry in result.rounds["none"]] == [("alice", "bob")] * 6
+    assert [entry.admitted for entry in result.rounds["none"]] == [("alice", "bob")] * 7
     said = [(e.code, e.message) for e in result.quarantined if e.stage == "update"]
     codes = [code for code, _ in said]
-    assert codes[:5] == ["missing", "size", "stale", "size", "missing"], said
-    assert codes[5] == "keys", said
+    assert codes[:6] == ["missing", "size", "stale", "size", "missing", "header"], said
+    assert codes[6] == "keys", said
     assert {entry.agent for entry in result.quarantined} == {"mallory"}
     refused = [e.code() for e in mallory.failed if isinstance(e, grpc.RpcError)]
     assert grpc.StatusCode.INVALID_ARGUMENT in refused  # in the server's name
