@@ -174,7 +174,7 @@ def test_a_cell_of_each_twin_can_be_played(tmp_path, name):
     assert not result.quarantined
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.4, 1.0])
+@pytest.mark.parametrize("rate", [0.1, 0.4])
 @pytest.mark.parametrize("count", [1, 20])
 def test_played_rows_are_the_schemas_counts(sweeps, rate, count):
     place = {"attackers": count, "rate": rate, "epsilon": 0.55, "budget": "constant"}
@@ -184,4 +184,4 @@ def test_played_rows_are_the_schemas_counts(sweeps, rate, count):
     wanted = poison_count(rate, reference_share(len(dealt.y), 0.1, 20))
     for name in agents.names[:3]:
         poisoned = agents.play(name)[1].poisoned
-        assert poisoned.sum() == min(wanted, len(poisoned))  # p = 1 of a share is more than 80 %
+        assert poisoned.sum() == wanted
