@@ -24,7 +24,16 @@ from backfire.cli_leaderboard import leaderboard
 from backfire.cli_reproduce import conclude_and_show, reproduce
 from backfire.cli_sweep import sweep
 from backfire.cli_track import Track
-from backfire.errors import FAILED, INTERRUPTED, USAGE, UsageError, as_json, told
+from backfire.errors import (
+    FAILED,
+    INTERRUPTED,
+    READER_GONE,
+    USAGE,
+    UsageError,
+    as_json,
+    reader_is_gone,
+    told,
+)
 from scenarios.errors import ScenarioError
 from scenarios.quoting import printable
 
@@ -97,6 +106,8 @@ def main() -> None:
         else:
             message = printable(" ".join(error.format_message().split()), 500)
             typer.echo(f"error: {message} (backfire --help shows how)", err=True)
+    if reader_is_gone():
+        code = READER_GONE
     sys.exit(code if isinstance(code, int) else 0)
 
 

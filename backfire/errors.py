@@ -6,6 +6,7 @@
     130  KeyboardInterrupt: stopped by Ctrl-C; the run folder is a valid unfinished one, and
          `backfire resume` goes on with it
     143  Terminated: likewise, stopped by SIGTERM
+    141  nobody reads the standard output any more, as after `| head`; nothing is said
 
 Nobody sees a traceback unless they ask for it with ``--debug``.
 """
@@ -13,7 +14,10 @@ Nobody sees a traceback unless they ask for it with ``--debug``.
 from __future__ import annotations
 
 import json
+import os
+import select
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,6 +34,7 @@ OK: Final = 0
 USAGE: Final = 2
 FAILED: Final = 3
 INTERRUPTED: Final = 130
+READER_GONE: Final = 141
 TERMINATED: Final = 143
 
 # What these say is written for users; anything else is a defect and is called by its type.
@@ -96,6 +101,8 @@ def told(*, debug: bool, json_output: bool) -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.exceptions.Abort):
         raise
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            raise typer.Exit(READER_GONE) from None
         if debug:
             raise
         if json_output:
@@ -104,3 +111,18 @@ def told(*, debug: bool, json_output: bool) -> Iterator[None]:
             for line in lines(error):
                 typer.echo(line, err=True)
         raise typer.Exit(exit_code(error)) from None
+
+
+def reader_is_gone() -> bool:
+    """Return whether nobody reads the standard output any more; then write it to nowhere."""
+    try:
+        output = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # not a file at all
+        return False
+    watch = select.poll()
+    watch.register(output, select.POLLERR)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0)):
+        return False
+    # What is still in the buffer would raise again at the interpreter's end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True

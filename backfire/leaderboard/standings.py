@@ -30,6 +30,8 @@ FLAGS: Final = {
     "few seeds": f"fewer than {FEW_SEEDS} seeds under its worst attack",
     "weak attack": "its worst attack is not surely better than the same triggers on a model that "
     "never saw them (asr_untrained), against any defence: a low score says nothing of the defence",
+    "no baseline": "the game without attackers was not played, so that nobody knows whether its "
+    "worst attack is better than the same triggers on a model that never saw them (asr_untrained)",
     "gradient masking": "one-step FGSM does surely more harm than PGD of the same norm and radius, "
     "or accuracy does not fall as the radius grows: its accuracy under attacks on inputs is not to "
     "be believed",
@@ -98,6 +100,7 @@ class Bench:
         score: What attacks are measured by.
         attacks: By hash, in the order in which they were met.
         weak: Hashes of attacks that are not surely better than their baseline against any defence.
+        unknown: Hashes of attacks whose baseline was not scored.
         standings: The ranked first, by rank.
     """
 
@@ -105,6 +108,7 @@ class Bench:
     score: str
     attacks: Mapping[str, Identity]
     weak: frozenset[str]
+    unknown: frozenset[str]
     standings: Sequence[Standing]
 
 
@@ -127,7 +131,9 @@ def _bench(entries: Sequence[Entry], score: str) -> Bench:
         defences.setdefault(entry.defence.hash, entry.defence)
         grouped.setdefault((entry.defence.hash, entry.attack.hash), []).append(entry)
     met = {key: _met(found, score) for key, found in grouped.items()}
-    weak = frozenset(attack for attack in attacks if not _beats_its_baseline(attack, met))
+    unknown = frozenset(attack for attack in attacks if not _has_a_baseline(attack, met))
+    weak = frozenset(attacks) - unknown
+    weak = frozenset(attack for attack in weak if not _beats_its_baseline(attack, met))
     rows = {
         name: {attack: met[name, attack] for attack in attacks if (name, attack) in met}
         for name in defences
@@ -141,11 +147,11 @@ def _bench(entries: Sequence[Entry], score: str) -> Bench:
             places.get(name),
             worst[name],
             rows[name],
-            list(_flags(rows[name], worst[name], weak, name in places)),
+            list(_flags(rows[name], worst[name], weak, unknown, name in places)),
         )
         for name in [*places, *(name for name in rows if name not in places)]
     ]
-    return Bench(entries[0].bench, score, attacks, weak, standings)
+    return Bench(entries[0].bench, score, attacks, weak, unknown, standings)
 
 
 def _met(entries: Sequence[Entry], score: str) -> Met:
@@ -163,6 +169,12 @@ def _by_seed(entries: Sequence[Entry], score: str) -> dict[int, float]:
     return dict(sorted(values.items()))
 
 
+def _has_a_baseline(attack: str, met: Mapping[tuple[str, str], Met]) -> bool:
+    return any(
+        _by_seed(one.entries, "asr_untrained") for (_, name), one in met.items() if name == attack
+    )
+
+
 def _beats_its_baseline(attack: str, met: Mapping[tuple[str, str], Met]) -> bool:
     pairs = [
         (
@@ -175,11 +187,19 @@ def _beats_its_baseline(attack: str, met: Mapping[tuple[str, str], Met]) -> bool
     return any(one.verdict == "better" for one in compare_all(pairs))
 
 
-def _flags(row: Mapping[str, Met], worst: str, weak: frozenset[str], ranked: bool) -> Iterator[str]:
+def _flags(
+    row: Mapping[str, Met],
+    worst: str,
+    weak: frozenset[str],
+    unknown: frozenset[str],
+    ranked: bool,
+) -> Iterator[str]:
     if row[worst].found.n < FEW_SEEDS:
         yield "few seeds"
     if worst in weak:
         yield "weak attack"
+    if worst in unknown:
+        yield "no baseline"
     if any(masks(entry.inputs) for met in row.values() for entry in met.entries):
         yield "gradient masking"
     if not ranked:

@@ -316,6 +316,16 @@ def test_every_command_has_help_and_json(command):
     assert "--json" in done.stdout
 
 
+def test_a_reader_that_has_gone_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "backfire", "schema"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert done.stderr == b""
+    assert done.returncode == 141
+
+
 def test_the_module_can_be_run():
     code = [sys.executable, "-m", "backfire", "--help"]
     done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=True)

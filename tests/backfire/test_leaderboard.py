@@ -100,6 +100,18 @@ def test_few_seeds_and_weak_attacks_are_flagged(tmp_path):
     assert all("weak attack" in row.flags for row in bench.standings)
 
 
+def test_an_attack_without_a_baseline_is_not_called_weak(card):
+    def without(entry):
+        scores = {k: v for k, v in entry.scores.items() if k != "asr_untrained"}
+        return entry.model_copy(update={"scores": scores})
+
+    entries = tuple(without(entry) for entry in card.entries)
+    (bench,) = benches([card.model_copy(update={"entries": entries})])
+    assert bench.unknown == set(bench.attacks)
+    assert not bench.weak
+    assert all(row.flags == ["no baseline"] for row in bench.standings)
+
+
 def test_a_defence_that_missed_an_attack_is_not_ranked(card):
     kept = [
         entry
