@@ -8,8 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from backfire.analysis.estimates import Estimate
-from backfire.report.heatmap import colours
-from backfire.report.images import data_uri
+from backfire.report.heatmap import raster
 from backfire.report.series_chart import Value, tick
 from backfire.report.svg import WIDTH, element, picture, text
 from backfire.report.text import fitted, percent, plain
@@ -41,16 +40,7 @@ def grid_chart(
         [[_value(found[i][j]) for j in range(len(columns))] for i in range(len(rows))]
     )
     top = 18.0
-    cells = element(
-        "image",
-        href=data_uri(colours(values)),
-        x=LEFT,
-        y=top,
-        width=width * len(columns),
-        height=height * len(rows),
-        preserveAspectRatio="none",
-        class_="pixels",
-    )
+    cells = raster(values, (LEFT, top), (width * len(columns), height * len(rows)))
     names = [
         *_names(rows, [top + (i + 0.5) * height + 3.5 for i in range(len(rows))]),
         *_heads(columns, width, top + height * len(rows) + 13),

@@ -47,6 +47,28 @@ def colours(values: NDArray[np.float64]) -> Colours:
     return np.asarray(shown.round(), dtype=np.uint8)
 
 
+def raster(
+    values: NDArray[np.float64], corner: tuple[float, float], size: tuple[float, float]
+) -> Markup:
+    """Return values as a picture of one pixel each, stretched.
+
+    Args:
+        values: Shares, float64 (rows, columns); NaN where there is none.
+        corner: Left and top, in units of the drawing.
+        size: Width and height.
+    """
+    return element(
+        "image",
+        href=data_uri(colours(values)),
+        x=corner[0],
+        y=corner[1],
+        width=size[0],
+        height=size[1],
+        preserveAspectRatio="none",
+        class_="pixels",
+    )
+
+
 def heat_map(cross: CrossASR, classes: Sequence[str], label: str) -> Markup:
     """Return the matrix; numbers are printed into the cells of a small one."""
     names = cross.agents[:MAX_SIDE]
@@ -54,16 +76,7 @@ def heat_map(cross: CrossASR, classes: Sequence[str], label: str) -> Markup:
     values = _values(cross, side)
     size = (WIDTH - LABEL - 8) / side
     top = 8.0
-    cells = element(
-        "image",
-        href=data_uri(colours(values)),
-        x=LABEL,
-        y=top,
-        width=size * side,
-        height=size * side,
-        preserveAspectRatio="none",
-        class_="pixels",
-    )
+    cells = raster(values, (LABEL, top), (size * side, size * side))
     parts = [cells, *_diagonal(side, size, top), *_labels(cross, classes, size, top)]
     if side <= NUMBERED:
         parts += _numbers(values, cross, size, top)
