@@ -28,6 +28,7 @@ from learning.training.job import Steps, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
 from strategies.filtering.principal import Doubles, centre, project
+from strategies.filtering.ranked import unjudged
 
 
 class SpectralSignatures(Filter):
@@ -84,8 +85,7 @@ class SpectralSignatures(Filter):
         (model,) = yield [Training(pool)]
         features = defender.features(model, pool.x)
         if not np.isfinite(features).all():
-            notes = ("the features are not finite (training diverged): nothing was removed",)
-            return Verdict(pool.ids[:0], pool.ids, np.zeros(len(pool), np.float32), notes)
+            return unjudged(pool, "the features are not finite (training diverged)")
         scores = spectral_scores(features, pool.y)
         suspects = self._suspects(scores, pool.y)
         return Verdict(pool.ids[suspects], pool.ids, scores.astype(np.float32))
