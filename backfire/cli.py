@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from backfire import cli_deploy, environment
 from backfire.cli_agent import agent_app
 from backfire.cli_leaderboard import leaderboard
+from backfire.cli_options import RUNS, Debug, Json, Plain, open_console
 from backfire.cli_reproduce import conclude_and_show, reproduce
 from backfire.cli_sweep import sweep
 from backfire.cli_track import Track
@@ -63,9 +63,6 @@ class Runtime(StrEnum):
     GRPC = "grpc"
 
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON to the standard output.")]
-_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-_Plain = Annotated[bool, typer.Option("--plain", help="No colours and no moving bars.")]
 _Set = Annotated[
     list[str],
     typer.Option(
@@ -76,7 +73,6 @@ _Set = Annotated[
 ]
 _SCENARIO_HELP = "A scenario file, or a name that `backfire list` shows."
 _Out = Annotated[Path, typer.Option("--out", help="Folder that run folders are made in.")]
-_RUNS = Path("runs")
 _Connection = Annotated[
     Path | None,
     typer.Option(
@@ -144,11 +140,11 @@ def run(
         Runtime.LOCAL
     ),
     connection: _Connection = None,
-    out: _Out = _RUNS,
+    out: _Out = RUNS,
     track: Track = [],  # noqa: B006 - as above
-    plain: _Plain = False,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    plain: Plain = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Play a scenario; end with a table and an HTML report.
 
@@ -166,7 +162,7 @@ def run(
         from backfire.play import play
         from backfire.progress import watched
 
-        with watched(_console(plain, error=True), plain=plain) as observe:
+        with watched(open_console(plain, error=True), plain=plain) as observe:
             played = play(
                 chosen,
                 runtime=runtime.value,
@@ -187,9 +183,9 @@ def resume(
     ] = None,
     connection: _Connection = None,
     track: Track = [],  # noqa: B006 - as above
-    plain: _Plain = False,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    plain: Plain = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Go on with a run that was killed, stopped or had no room left on the disk.
 
@@ -203,7 +199,7 @@ def resume(
         from backfire.progress import watched
 
         chosen = None if runtime is None else runtime.value
-        with watched(_console(plain, error=True), plain=plain) as observe:
+        with watched(open_console(plain, error=True), plain=plain) as observe:
             played = go_on(
                 run,
                 runtime=chosen,
@@ -224,8 +220,8 @@ def validate(
         list[str], typer.Argument(metavar="SCENARIO...", help=_SCENARIO_HELP, show_default=False)
     ],
     overrides: _Set = [],  # noqa: B006 - as above
-    json_output: _Json = False,
-    debug: _Debug = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Check scenarios and sweeps; say each mistake in one line with its place and remedy.
 
@@ -251,9 +247,9 @@ def list_(
     family: Annotated[
         str | None, typer.Argument(help="Show one family only, such as trigger, or scenarios.")
     ] = None,
-    plain: _Plain = False,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    plain: Plain = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Show the scenarios of the library, and every method by family.
 
@@ -266,11 +262,11 @@ def list_(
         if json_output:
             _print_json(found)
         else:
-            show(found, _console(plain))
+            show(found, open_console(plain))
 
 
 @app.command()
-def schema(json_output: _Json = False, debug: _Debug = False) -> None:
+def schema(json_output: Json = False, debug: Debug = False) -> None:
     """Print the JSON schema of scenario files, for editors.
 
     It is JSON with or without --json.
@@ -283,7 +279,7 @@ def schema(json_output: _Json = False, debug: _Debug = False) -> None:
 
 @app.command()
 def doctor(
-    out: _Out = _RUNS, plain: _Plain = False, json_output: _Json = False, debug: _Debug = False
+    out: _Out = RUNS, plain: Plain = False, json_output: Json = False, debug: Debug = False
 ) -> None:
     """Say what this machine has, what is missing, and what to do.
 
@@ -298,7 +294,7 @@ def doctor(
         if json_output:
             _print_json({"healthy": healthy(checks), "checks": [asdict(check) for check in checks]})
         else:
-            console = _console(plain)
+            console = open_console(plain)
             styles = {"ok": "green", "note": "yellow", "missing": "bold red"}
             for check in checks:
                 line = Text(f"{check.state:8}", style=styles[check.state])
@@ -319,8 +315,8 @@ def report(
             "--markdown", metavar="FILE", help="Of a sweep: write the table beside the paper, too."
         ),
     ] = None,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Make the HTML report of a run or sweep folder again.
 
@@ -350,7 +346,7 @@ def _show(played: PlayedGame, *, plain: bool, json_output: bool) -> None:
     else:
         from backfire.tables import show
 
-        show(played.result, played.report, _console(plain))
+        show(played.result, played.report, open_console(plain))
 
 
 def _load(scenario: str, overrides: list[str]) -> Scenario:
@@ -414,12 +410,6 @@ def _summary(item: dict[str, Any]) -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _console(plain: bool, *, error: bool = False) -> Console:
-    if plain:
-        return Console(stderr=error, no_color=True, force_terminal=False, highlight=False)
-    return Console(stderr=error, highlight=False)
 
 
 def _print_json(value: object) -> None:

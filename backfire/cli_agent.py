@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from backfire.cli_options import Debug
 from backfire.errors import told
 from scenarios.quoting import printable
 
@@ -28,7 +29,7 @@ def start(
     wait: Annotated[
         float, typer.Option("--wait", min=0, help="Seconds to go on trying to connect.")
     ] = 90.0,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Connect an agent to its server and play until Ctrl-C or SIGTERM, which end it at once.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backfire.cli_options import Debug, Json
 from backfire.deploy.play import Play
 from backfire.errors import FAILED, told
 from scenarios.quoting import listing, printable
@@ -45,8 +46,6 @@ _Play = Annotated[
     Play,
     typer.Option("--play", help="What `agent.yaml` says at first; `scenario` is for rehearsals."),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON to the standard output.")]
-_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 _PORT = typer.Option(min=1, max=65535, help="Control and Runtime API; only on this machine.")
 
 
@@ -66,8 +65,8 @@ def init(
     ] = "0.0.0.0",  # noqa: S104 - agents come from other machines; keys are required
     days: _Days = 365,
     play: _Play = Play.PRIVATE,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Make certificates, a key for each agent, and each agent's kit.
 
@@ -100,8 +99,8 @@ def add(
         ),
     ] = None,
     play: _Play = Play.PRIVATE,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Add an agent, with a key and a kit of its own."""
     with told(debug=debug, json_output=json_output):
@@ -116,7 +115,7 @@ def add(
 
 
 @app.command()
-def remove(folder: _Folder, name: _Name, json_output: _Json = False, debug: _Debug = False) -> None:
+def remove(folder: _Folder, name: _Name, json_output: Json = False, debug: Debug = False) -> None:
     """Remove an agent; its key is revoked for ever."""
     with told(debug=debug, json_output=json_output):
         from backfire.deploy.operations import remove as remove_agent
@@ -134,8 +133,8 @@ def renew(
     folder: _Folder,
     hosts: _Hosts = [],  # noqa: B006 - typer wants a list, and nobody changes it
     days: _Days = 365,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Make a new certificate for the server; the kits stay valid.
 
@@ -163,8 +162,8 @@ def up(
         ),
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until it answers.")] = 60.0,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Start the SuperLink unless it runs, wait until it is well, and let the agents in.
 
@@ -188,7 +187,7 @@ def up(
 
 
 @app.command()
-def status(folder: _Folder, json_output: _Json = False, debug: _Debug = False) -> None:
+def status(folder: _Folder, json_output: Json = False, debug: Debug = False) -> None:
     """Say whether the SuperLink is well, and which agents are there.
 
     Exit code 0: games can be played. 2: the command is wrong. 3: they cannot.
@@ -211,8 +210,8 @@ def down(
     grace: Annotated[
         float, typer.Option(min=0, help="Seconds that it may take to end by itself.")
     ] = 10.0,
-    json_output: _Json = False,
-    debug: _Debug = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """End the SuperLink; what it keeps stays."""
     with told(debug=debug, json_output=json_output):
@@ -231,8 +230,8 @@ def probe(
         str, typer.Argument(metavar="HOST:PORT", help="As in agent.yaml.", show_default=False)
     ],
     ca: Annotated[Path, typer.Option("--ca", help="The kit's ca.crt.", show_default=False)],
-    json_output: _Json = False,
-    debug: _Debug = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Say whether this machine reaches the server, and whether its certificate is the right one.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from backfire.cli_options import Debug, Json
 from backfire.errors import told
 from scenarios.quoting import printable
 
@@ -17,10 +18,8 @@ def leaderboard(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the files; by default FOLDER.")
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print JSON to the standard output.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Rank defences by their worst case over attacks, from the cards of finished sweeps.
 

@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backfire.errors import FAILED, exit_code, told
+from backfire.cli_options import RUNS, Debug, Jobs, Json, Plain, SweepOut, open_console
+from backfire.cli_sweep import stop_told, tell_failed
+from backfire.errors import FAILED, told
 from scenarios.quoting import printable
 
 if TYPE_CHECKING:
@@ -51,12 +53,8 @@ def reproduce(
             help="Change a field, such as data.path=mnist.npz or sweep.seeds=2; repeatable.",
         ),
     ] = [],  # noqa: B006 - typer wants a list, and nobody changes it
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, max=4096, help="Cells played at a time.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder that the sweep is kept in.")] = Path(
-        "runs"
-    ),
+    jobs: Jobs = None,
+    out: SweepOut = RUNS,
     markdown: Annotated[
         Path | None,
         typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown, too."),
@@ -65,11 +63,9 @@ def reproduce(
         bool | None,
         typer.Option("--open/--no-open", help="Open the report; by default in a terminal."),
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="No colours and no moving bars.")] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print JSON to the standard output.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    plain: Plain = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Play a table of a paper and set what was found beside what is printed.
 
@@ -119,18 +115,9 @@ def _play(chosen: Sweep, out: Path, jobs: int | None, *, plain: bool) -> Path:
     from backfire.sweeps import play_sweep
     from backfire.sweeps.progress import watched
 
-    console = Console(
-        stderr=True, highlight=False, no_color=plain, force_terminal=False if plain else None
-    )
-    try:
-        with watched(console, plain=plain) as watch:
-            played = play_sweep(chosen, out, jobs=jobs, watch=watch)
-    except KeyboardInterrupt as stopped:
-        again = "start the same command again to go on"
-        typer.echo(f"stopped; {shlex.quote(str(stopped))} is unfinished; {again}", err=True)
-        raise typer.Exit(exit_code(stopped)) from None
-    for one in played.failed:
-        typer.echo(f"failed: {printable(one.cell.title)}: {printable(one.message, 500)}", err=True)
+    with stop_told(), watched(open_console(plain, error=True), plain=plain) as watch:
+        played = play_sweep(chosen, out, jobs=jobs, watch=watch)
+    tell_failed(played)
     if played.failed:
         raise typer.Exit(FAILED)
     return played.folder
@@ -165,11 +152,8 @@ def conclude_and_show(
     if json_output:
         typer.echo(json.dumps(_as_json(folder, table), indent=2))
         return
-    console = Console(
-        highlight=False, no_color=plain or None, force_terminal=False if plain else None
-    )
     if table.side is not None:
-        show(table.side, console)
+        show(table.side, open_console(plain))
     typer.echo(f"Report: {printable(str(folder / REPORT))}")
     if markdown is not None:
         typer.echo(f"Markdown: {printable(str(markdown))}")

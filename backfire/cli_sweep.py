@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from backfire.cli_options import RUNS, Debug, Jobs, Json, Plain, SweepOut, open_console
 from backfire.cli_track import Track
 from backfire.errors import FAILED, exit_code, told
 from scenarios.quoting import printable
@@ -39,22 +40,15 @@ def sweep(
             help="Change a field, such as training.epochs=5 or sweep.seeds=2; repeatable.",
         ),
     ] = [],  # noqa: B006 - typer wants a list, and nobody changes it
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, max=4096, help="Cells played at a time."),
-    ] = None,
+    jobs: Jobs = None,
     runtime: Annotated[
         Runtime, typer.Option("--runtime", help="Processes of this machine, or a Ray cluster.")
     ] = Runtime.LOCAL,
-    out: Annotated[Path, typer.Option("--out", help="Folder that the sweep is kept in.")] = Path(
-        "runs"
-    ),
+    out: SweepOut = RUNS,
     track: Track = [],  # noqa: B006 - as above
-    plain: Annotated[bool, typer.Option("--plain", help="No colours and no moving bars.")] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print JSON to the standard output.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    plain: Plain = False,
+    json_output: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Play every cell of a sweep; what was played before is kept.
 
@@ -78,28 +72,43 @@ def sweep(
 
         names = [tracker.value for tracker in track]
         need_trackers(names)
-        console = Console(
-            stderr=True, highlight=False, no_color=plain, force_terminal=False if plain else None
-        )
+        console = open_console(plain, error=True)
 
         def say(event: Event) -> None:
             console.print(printable(event.note, 300), markup=False, soft_wrap=True)
 
-        try:
-            with (
-                watched(console, plain=plain) as watch,
-                track_sweep(names, chosen.name, watch, say) as tracked,
-            ):
-                played = play_sweep(chosen, out, jobs=jobs, runtime=runtime.value, watch=tracked)
-        except KeyboardInterrupt as stopped:
-            if debug:
-                raise
-            again = "start the same command again to go on"
-            typer.echo(f"stopped; {shlex.quote(str(stopped))} is unfinished; {again}", err=True)
-            raise typer.Exit(exit_code(stopped)) from None
+        with (
+            stop_told(debug=debug),
+            watched(console, plain=plain) as watch,
+            track_sweep(names, chosen.name, watch, say) as tracked,
+        ):
+            played = play_sweep(chosen, out, jobs=jobs, runtime=runtime.value, watch=tracked)
         _show(played, json_output=json_output)
         if played.failed:
             raise typer.Exit(FAILED)
+
+
+@contextmanager
+def stop_told(*, debug: bool = False) -> Iterator[None]:
+    """Say how to go on with a sweep that is stopped inside, and end with the exit code of that.
+
+    Args:
+        debug: Let the exception through, with its traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if debug:
+            raise
+        again = "start the same command again to go on"
+        typer.echo(f"stopped; {shlex.quote(str(stopped))} is unfinished; {again}", err=True)
+        raise typer.Exit(exit_code(stopped)) from None
+
+
+def tell_failed(played: PlayedSweep) -> None:
+    """Say a line for each cell that could not be played."""
+    for one in played.failed:
+        typer.echo(f"failed: {printable(one.cell.title)}: {printable(one.message, 500)}", err=True)
 
 
 def _show(played: PlayedSweep, *, json_output: bool) -> None:
@@ -126,8 +135,7 @@ def _show(played: PlayedSweep, *, json_output: bool) -> None:
         }
         typer.echo(json.dumps(found, indent=2))
         return
-    for one in played.failed:
-        typer.echo(f"failed: {printable(one.cell.title)}: {printable(one.message, 500)}", err=True)
+    tell_failed(played)
     where = printable(str(played.folder))
     before = f", {played.already} were there before" if played.already else ""
     if played.failed:
