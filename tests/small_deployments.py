@@ -1,8 +1,9 @@
 """Deployments for tests: small, on loopback, with ports that nobody uses."""
 
 import socket
+from contextlib import contextmanager
 
-from backfire.deploy.operations import Plan
+from backfire.deploy.operations import Plan, down, init, up
 
 AGENTS = ("alice", "bob", "mallory")
 
@@ -27,3 +28,14 @@ def plan(**changes):
         "fleet_host": "127.0.0.1",
     }
     return Plan(**(told | changes))
+
+
+@contextmanager
+def deployed(folder, **changes):
+    """Bring a deployment up in a folder; down again afterwards."""
+    made = init(folder, plan(**changes))
+    try:
+        up(made.folder)
+        yield made
+    finally:
+        down(made.folder)

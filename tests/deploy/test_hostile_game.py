@@ -29,7 +29,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from backfire.deploy import superlink
-from backfire.deploy.operations import Play, down, init, up
+from backfire.deploy.operations import Play
 from backfire.play import play
 from backfire.runtimes.bundles import KIND, MAGIC, NAME
 from backfire.runtimes.flower_private import stamp_message_id
@@ -38,7 +38,7 @@ from backfire.runtimes.grpc_table import ECHO
 from hostile_agents import HostileAgent, resident
 from learning.wire import RECORD, pack
 from scenarios.loader import parse
-from small_deployments import plan
+from small_deployments import deployed
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
@@ -192,12 +192,8 @@ class Mallory:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("game") / "table"
-    made = init(folder, plan(play=Play.SCENARIO, hosts=["127.0.0.1"]))
-    try:
-        up(made.folder)
+    with deployed(folder, play=Play.SCENARIO, hosts=["127.0.0.1"]) as made:
         yield made
-    finally:
-        down(made.folder)
 
 
 @pytest.fixture

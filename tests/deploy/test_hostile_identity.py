@@ -17,23 +17,20 @@ from typer.testing import CliRunner
 
 from backfire.cli import app
 from backfire.deploy import pki
-from backfire.deploy.operations import down, init, remove, up
+from backfire.deploy.operations import remove, up
 from backfire.runtimes import flower_fleet, flower_superlink, grpc_agent, refusals
 from backfire.runtimes.flower_link import FleetError
 from hostile_agents import HostileAgent, closing, kept
-from small_deployments import free_ports, plan
+from small_deployments import deployed, free_ports
 
 SECONDS = 90
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    made = init(tmp_path_factory.mktemp("identity") / "table", plan(agents=["anna", "ben"]))
-    try:
-        up(made.folder)
+    folder = tmp_path_factory.mktemp("identity") / "table"
+    with deployed(folder, agents=["anna", "ben"]) as made:
         yield made
-    finally:
-        down(made.folder)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backfire.deploy.operations import down, init, status, up
+from backfire.deploy.operations import status
 from server.results import GameResult
-from small_deployments import plan
+from small_deployments import deployed
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
@@ -55,12 +55,8 @@ SCENARIO = {
 @pytest.fixture
 def table(tmp_path):
     agents = ["anna", "ben", "carl"]
-    made = init(tmp_path / "table", plan(agents=agents, hosts=["127.0.0.1"]))
-    try:
-        up(made.folder)
+    with deployed(tmp_path / "table", agents=agents, hosts=["127.0.0.1"]) as made:
         yield made
-    finally:
-        down(made.folder)
 
 
 @pytest.fixture

@@ -22,11 +22,10 @@ from flwr.proto.message_pb2 import Message, Metadata, ObjectTree, PushObjectRequ
 from flwr.proto.node_pb2 import Node
 
 from backfire.deploy import pki, probe, superlink
-from backfire.deploy.operations import down, init, up
 from backfire.runtimes.flower_parcels import PIECE_BYTES
 from backfire.runtimes.flower_superlink import KEY_IN_USE, MESSAGE_BYTES, PIECES, UNKNOWN_KEY
 from hostile_agents import HostileAgent, closing, code, kept, resident
-from small_deployments import plan
+from small_deployments import deployed
 
 MIB = 2**20
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -34,12 +33,9 @@ UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    made = init(tmp_path_factory.mktemp("hostile") / "table", plan(agents=["anna", "ben", "carl"]))
-    try:
-        up(made.folder)
+    folder = tmp_path_factory.mktemp("hostile") / "table"
+    with deployed(folder, agents=["anna", "ben", "carl"]) as made:
         yield made
-    finally:
-        down(made.folder)
 
 
 @pytest.fixture
