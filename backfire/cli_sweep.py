@@ -40,6 +40,15 @@ def sweep(
             help="Change a field, such as training.epochs=5 or sweep.seeds=2; repeatable.",
         ),
     ] = [],  # noqa: B006 - typer wants a list, and nobody changes it
+    only: Annotated[
+        list[str],
+        typer.Option(
+            "--only",
+            metavar="AXIS=VALUE",
+            help="Play the part of the sweep at this value, or of seed=NUMBER; repeatable. It has "
+            "a folder of its own.",
+        ),
+    ] = [],  # noqa: B006 - as above
     jobs: Jobs = None,
     runtime: Annotated[
         Runtime, typer.Option("--runtime", help="Processes of this machine, or a Ray cluster.")
@@ -63,8 +72,9 @@ def sweep(
 
         path = find(file)
         from scenarios.loader import load_sweep
+        from scenarios.narrowing import narrowed
 
-        chosen = load_sweep(path, overrides)
+        chosen = narrowed(load_sweep(path, overrides), only)
         from backfire.sweeps import play_sweep
         from backfire.sweeps.progress import watched
         from backfire.trackers import need_trackers

@@ -16,8 +16,8 @@ class Problem:
     """One mistake in a scenario.
 
     Attributes:
-        file: The scenario file, or ``--set``.
-        line: From 1; None for a whole file or ``--set``.
+        file: The scenario file, or ``--set`` or ``--only``.
+        line: From 1; None for a whole file or an option.
         column: From 1.
         field: Such as ``agents[1].behaviour.poison_rate``; "" for the whole scenario.
         message: ``expected ..., got ...``.
