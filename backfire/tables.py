@@ -41,6 +41,7 @@ def show(result: GameResult, report: Path | None, console: Console) -> None:
         *_adversarial(result),
         *_filters(result),
         *_detection(result),
+        *_notes(result),
         *_quarantined(result),
     ):
         console.print(Text(line))
@@ -157,6 +158,12 @@ def _judgement(found: DetectionScores) -> str:
         f"{found.true_positives} of the {found.cheating} cheating ones (precision "
         f"{_value(found.precision)}, recall {_value(found.recall)}, AUROC {auroc})"
     )
+
+
+def _notes(result: GameResult) -> Iterator[str]:
+    for name, scores in result.defenders.items():
+        for note in scores.notes:
+            yield f"{printable(name, 64)}: {printable(note, 400)}"
 
 
 def _quarantined(result: GameResult) -> Iterator[str]:

@@ -353,7 +353,7 @@ class _Play:
                 selected=taken,
                 clean_accuracy=None if score is None else score.clean_accuracy,
                 asr={} if score is None else score.asr,
-                note=result.note,
+                note="; ".join(filter(None, (result.note, score.note if score else ""))),
                 fallback=result.fallback,
                 detection=round_detection(
                     names, self._cheating.among(names, number), taken, result.weights

@@ -25,12 +25,14 @@ from server.results import AgentRecord, AgentScores, CrossASR, DefenderScores, G
 from server.scoring.accuracy import clean_accuracy, validation_accuracy
 from server.scoring.adversarial import Targets, adversarial_accuracy
 from server.scoring.agents import AgentAnswers, agent_scores, alone_pair
-from server.scoring.answers import Asked, Engine, ask
+from server.scoring.answers import Asked, Engine, ToAll, answer_everybody, ask
 from server.scoring.cross import LIMIT, cross_asr
 from server.scoring.curves import curves
 from server.scoring.filters import filter_scores
 from server.scoring.groups import group_scores
+from server.scoring.rows import Rows
 from server.scoring.scores import share
+from server.scoring.undecided import all_or_some, undecided_notes
 from server.sealed import RunTimeSet, Sealed, Worlds
 from strategies.base import Predictor
 from strategies.pipeline import Outcome
@@ -43,10 +45,12 @@ class Glance:
     Attributes:
         clean_accuracy: Of the model as it stands.
         asr: By malicious agent.
+        note: That answers are not numbers; empty where all are.
     """
 
     clean_accuracy: Score
     asr: dict[str, Score]
+    note: str = ""
 
 
 class Referee:
@@ -141,14 +145,14 @@ class Referee:
             )
             for agent in self._scored
         }
-        free = outcomes.get(ATTACKER_FREE)
+        tests = self._tests(outcomes)
         cheats = [own.agent for own in self._sets(triggered=True)]
         return DefenderScores(
             defences=defences,
-            clean_accuracy=self._clean(predictor, self._roster),
-            clean_accuracy_attacker_free=None
-            if free is None
-            else self._clean(free.predictor, [a for a in self._roster if a.malicious]),
+            clean_accuracy=self._clean(tests[ATTACKED]),
+            clean_accuracy_attacker_free=self._clean(tests[ATTACKER_FREE])
+            if ATTACKER_FREE in tests
+            else None,
             adversarial_accuracy={
                 attack.title: adversarial_accuracy(attack, predictor, self._targets, self._engine)
                 for attack in self._spec.adversarial
@@ -163,20 +167,22 @@ class Referee:
             curves=curves(predictor),
             work=predictor.work,
             guess_accuracy=_guesses(agents),
-            notes=self._notes(predictor),
+            notes=(*self._notes(predictor), *undecided_notes(tests, answers)),
             validation_accuracy=validation_accuracy(predictor),
         )
 
     def glance(self, outcome: Outcome) -> Glance:
         """Return the few scores that are followed round by round, in the attacked game."""
         answers = self._answers({ATTACKED: outcome})
+        test = self._tests({ATTACKED: outcome})[ATTACKED]
         return Glance(
-            self._clean(outcome.predictor, self._roster),
+            self._clean(test),
             {
                 own.agent: asr
                 for own in self._sets(triggered=True)
                 if (asr := agent_scores(own, answers[own.agent], True).asr) is not None
             },
+            all_or_some(test, answers),
         )
 
     def _answers(self, outcomes: Mapping[str, Outcome]) -> dict[str, AgentAnswers]:
@@ -208,11 +214,21 @@ class Referee:
     def _ask(self, outcome: Outcome, inputs: dict[str, Floats]) -> Asked:
         return ask(outcome.predictor, inputs, self._engine)
 
-    def _clean(self, predictor: Predictor, asking: Sequence[AgentRecord]) -> Score:
-        names = [agent.name for agent in asking]
-        return clean_accuracy(
-            predictor, self._sealed.test_x, self._sealed.test_y, names, self._engine
-        )
+    def _tests(self, outcomes: Mapping[str, Outcome]) -> dict[str, list[ToAll]]:
+        """Return the answers to the test inputs: attacked and, where played, attacker-free."""
+        asking = {
+            ATTACKED: [agent.name for agent in self._roster],
+            ATTACKER_FREE: [agent.name for agent in self._roster if agent.malicious],
+        }
+        rows = Rows([self._sealed.test_x])
+        return {
+            world: answer_everybody(outcomes[world].predictor, rows, names, self._engine)
+            for world, names in asking.items()
+            if world in outcomes
+        }
+
+    def _clean(self, answers: Sequence[ToAll]) -> Score:
+        return clean_accuracy(answers, self._sealed.test_y)
 
     def _groups(
         self, agents: Mapping[str, AgentScores], answers: Mapping[str, AgentAnswers]

@@ -325,7 +325,7 @@ class RoundScores(_Record):
         selected: Admitted agents that the rule took; None for rules that do not select.
         clean_accuracy: After the round; None where it was not evaluated.
         asr: After the round, by malicious agent; empty where it was not evaluated.
-        note: Why it was skipped, or what the rule had to say.
+        note: Why it was skipped, what the rule had to say, and whether answers are not numbers.
         fallback: The rule that aggregated in place of the defender's own, which was infeasible;
             "" for none.
         detection: None for rules that judge nobody, and in rounds that were not judged.

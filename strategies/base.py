@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import torch
@@ -115,12 +116,18 @@ class Predictor:
         return self.by_agent.get(asking, self.shared)
 
 
+NOBODY: Final = ""  # no agent has an empty name
+
+
 class Guesser:
     """Guesses which agent asks, from the input alone (S1 appendix 7.2)."""
 
     @abstractmethod
     def guess(self, x: Floats) -> list[str]:
-        """Return for each input (n, C, H, W) the name of the agent most similar to it."""
+        """Return for each input (n, C, H, W) the name of the agent most similar to it.
+
+        `NOBODY` where nothing can be told, as where the model's answer is not a number.
+        """
 
 
 class Defence(Method):

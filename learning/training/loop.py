@@ -9,6 +9,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from learning.answers import decided
 from learning.training.batches import Batch, BatchMaker
 from learning.training.length import Length
 from learning.training.nets import Net, State
@@ -204,7 +205,7 @@ class Loop:
                 logits = self._net.evaluate(batch.x)
             costs = _costs(logits.to(batch.x.dtype), batch, 0.0)
             sums[0] += (costs * batch.weights).sum(1)
-            sums[1] += ((logits.argmax(-1) == batch.labels) * batch.weights).sum(1)
+            sums[1] += ((decided(logits) == batch.labels) * batch.weights).sum(1)
         return [
             {"validation_loss": loss / n, "validation_accuracy": hits / n}
             for n, loss, hits in zip(counts, *sums.tolist(), strict=True)

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from learning.pool import Floats, Ints
+from learning.pool import Ints
 from server.results import Score
-from server.scoring.answers import Engine, answer_everybody
-from server.scoring.rows import Rows
+from server.scoring.answers import ToAll
 from server.scoring.scores import share
 from strategies.base import Predictor
 
 
-def clean_accuracy(
-    predictor: Predictor, x: Floats, y: Ints, asking: Sequence[str], engine: Engine
-) -> Score:
+def clean_accuracy(answers: Sequence[ToAll], y: Ints) -> Score:
     """Return the share of test inputs predicted as their label, averaged over asking agents.
 
     Args:
-        predictor: The defender's; each distinct set of its models sees the test set once.
-        x: Test inputs, float32 (n, C, H, W).
+        answers: To the test inputs; see `answer_everybody`.
         y: True labels, int64 (n,).
-        asking: Agents to average over.
-        engine: How to compute.
     """
-    answers = answer_everybody(predictor, Rows([x]), asking, engine)
     agents = sum(count for _, count in answers)
     hits = sum(int((classes == y).sum()) * count for classes, count in answers)
     return share(hits / agents, len(y))

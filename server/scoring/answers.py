@@ -18,6 +18,9 @@ from strategies.base import Guesser, Predictor
 # between agents never depend on how much memory the scorer was given.
 GUESSED = 1024
 
+# Answers to everybody's inputs, and how many agents get them.
+ToAll = tuple[Classes, int]
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -91,7 +94,7 @@ def answer(
 
 def answer_everybody(
     predictor: Predictor, rows: Rows, names: Sequence[str], engine: Engine
-) -> list[tuple[Classes, int]]:
+) -> list[ToAll]:
     """Return the answers to all rows for each distinct set of models, and how many agents get them.
 
     Args:

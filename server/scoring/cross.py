@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from learning.answers import NO_CLASS
 from server.results import CrossASR
 from server.scoring.predict import Classes
 from server.sealed import RunTimeSet
@@ -20,7 +21,8 @@ def cross_asr(
 
     Args:
         attackers: Their run-time sets, in scenario order.
-        triggered: Predicted classes of their triggered inputs, int16 (m,).
+        triggered: Predicted classes of their triggered inputs, int16 (m,); `NO_CLASS` hits no
+            target.
         classes: Number of classes.
     """
     single = [one for one in attackers if one.target is not None and len(one.targets)][:LIMIT]
@@ -38,8 +40,9 @@ def _row(
     own: RunTimeSet, answers: Classes, targets: Sequence[int], classes: int
 ) -> tuple[float | None, ...]:
     counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (own.y_triggered, answers), 1)
-    by_answer, by_label = counts.sum(0), counts.sum(1)
+    said = answers != NO_CLASS
+    np.add.at(counts, (own.y_triggered[said], answers[said]), 1)
+    by_answer, by_label = counts.sum(0), np.bincount(own.y_triggered, minlength=classes)
     return tuple(
         float((by_answer[t] - counts[t, t]) / (len(answers) - by_label[t]))
         if len(answers) > by_label[t]

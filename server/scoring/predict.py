@@ -4,6 +4,9 @@ Scoring computes in float32: no autocast, no TensorFloat-32, evaluation mode. A 
 still differ in the last digits from one of another size (kernels are picked by shape), which
 turns a prediction where two classes are as good as tied. Such rows are decided by a pass of their
 own, whose shape never changes.
+
+Logits that are not all finite answer nothing: the class is `NO_CLASS`, a miss for every label and
+for every target.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from learning.answers import decided, sound_rows
 from learning.pool import Ints
 from learning.training.job import Trained
 from server.scoring.rows import Rows
@@ -37,8 +41,13 @@ class LogMeanSoftmax(nn.Module):
         self.members = nn.ModuleList(modules)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return log probabilities, (n, classes), for inputs (n, C, H, W)."""
-        logs = torch.stack([member(x).float().log_softmax(1) for member in self.members])
+        """Return log probabilities, (n, classes), for inputs (n, C, H, W).
+
+        They are NaN where a member's logits are not all finite: nobody can tell the mean.
+        """
+        logs = torch.stack(
+            [sound_rows(member(x).float()).log_softmax(1) for member in self.members]
+        )
         return logs.logsumexp(0) - float(np.log(len(self.members)))
 
 
@@ -80,6 +89,8 @@ def predicted(
 ) -> Classes:
     """Return the predicted classes of the rows `index`, int16, aligned with it.
 
+    `NO_CLASS` stands for logits that are not all finite.
+
     Args:
         module: Gives logits (n, classes).
         rows: Where the inputs are.
@@ -98,9 +109,9 @@ def predicted(
 
 def _decide(module: nn.Module, x: Tensor) -> Classes:
     logits = module(x).float()
-    classes = logits.argmax(1)
+    classes = decided(logits)
     best = logits.topk(min(2, logits.shape[1]), dim=1).values
     limit = (logits.abs().amax(1) * TIED_RELATIVE).clamp(min=TIED)
     for row in (best[:, 0] - best[:, -1] <= limit).nonzero().flatten().tolist():
-        classes[row] = module(x[row : row + 1]).float().argmax(1)[0]
+        classes[row] = decided(module(x[row : row + 1]).float())[0]
     return np.asarray(classes.cpu().numpy(), dtype=np.int16)

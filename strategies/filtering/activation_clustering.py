@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from learning.answers import NO_CLASS, decided_rows
 from learning.pool import Floats, Ints, Pool
 from learning.training.job import Steps, Training
 from strategies.base import Defender, Filter, Verdict
@@ -207,7 +208,7 @@ class ActivationClustering(Filter):
         (model,) = yield [Training(pool.without_rows(suspects.tolist()))]
         out = []
         for cluster in clusters:
-            predicted = defender.logits(model, pool.x[cluster.rows]).argmax(axis=1)
+            predicted = decided_rows(defender.logits(model, pool.x[cluster.rows]))
             if exclusionary_ratio(predicted, cluster.label, pool.classes) < self.ratio_threshold:
                 out.append(cluster)
         return out
@@ -217,7 +218,8 @@ def exclusionary_ratio(predicted: NDArray[np.int64], label: int, classes: int) -
     """Return Chen et al.'s l / p of a cluster.
 
     Args:
-        predicted: Classes that a model trained without the cluster gives its rows, int64 (n,).
+        predicted: Classes that a model trained without the cluster gives its rows, int64 (n,);
+            `NO_CLASS` is none of them.
         label: The label of the rows.
         classes: Number of classes.
 
@@ -225,7 +227,7 @@ def exclusionary_ratio(predicted: NDArray[np.int64], label: int, classes: int) -
         Rows predicted as `label`, divided by rows predicted as the most frequent other class;
         infinite where there are none of the latter.
     """
-    counts = np.bincount(predicted, minlength=classes)
+    counts = np.bincount(predicted[predicted != NO_CLASS], minlength=classes)
     own = int(counts[label])
     other = int(np.delete(counts, label).max(initial=0))
     return own / other if other else float("inf")

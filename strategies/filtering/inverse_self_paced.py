@@ -30,6 +30,7 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from learning.answers import decided_rows
 from learning.pool import Bools, Ints, Pool
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
@@ -325,4 +326,4 @@ class InverseSelfPaced(Filter):
 
 def _predicted(defender: Defender, model: Trained, pool: Pool) -> Ints:
     rows = np.arange(len(pool), dtype=np.int64)
-    return np.asarray(logits_of(defender, model, pool, rows).argmax(axis=1), np.int64)
+    return decided_rows(logits_of(defender, model, pool, rows))

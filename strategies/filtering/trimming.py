@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from learning.answers import NO_CLASS
 from learning.pool import Bools, Ints
 from strategies.filtering.principal import Doubles
 
@@ -46,7 +47,8 @@ def ballots(predictions: Ints, classes: int) -> Ints:
     """Count votes.
 
     Args:
-        predictions: What each learner predicts for each row, int64 (learners, n).
+        predictions: What each learner predicts for each row, int64 (learners, n); `NO_CLASS` is
+            no vote.
         classes: Number of classes.
 
     Returns:
@@ -55,7 +57,8 @@ def ballots(predictions: Ints, classes: int) -> Ints:
     counts = np.zeros((predictions.shape[1], classes), np.int64)
     rows = np.arange(predictions.shape[1])
     for predicted in predictions:
-        counts[rows, predicted] += 1
+        voted = predicted != NO_CLASS
+        counts[rows[voted], predicted[voted]] += 1
     return counts
 
 

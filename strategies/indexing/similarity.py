@@ -19,19 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from learning.answers import NO_CLASS, decided_rows, sound_rows
 from learning.pool import Floats, Pool
 from learning.training.job import Trained
-from strategies.base import Defender, Guesser
+from strategies.base import NOBODY, Defender, Guesser
 
 CELLS = 2**24  # numbers in one block of distances: 128 MiB in float64
 MEDIAN_ROWS = 512
+_NONE = -1  # the position of nobody among the agents
 
 
 class FeatureGuesser(Guesser):
     """Compares features of the input with the agents' rows of the predicted class.
 
     Where no agent contributed a row of that class, all their rows are compared. Equal similarity
-    goes to the agent that comes first.
+    goes to the agent that comes first. An input whose features, logits or similarities are not
+    finite is like nobody.
     """
 
     def __init__(
@@ -54,26 +57,30 @@ class FeatureGuesser(Guesser):
         self._rows = self._features(pool.x[mine])
 
     def guess(self, x: Floats) -> list[str]:
-        """Return for each input (n, C, H, W) the name of the agent most similar to it."""
+        """Return the agent most similar to each input; see `Guesser.guess`."""
         if not len(x):
             return []
         features, classes = self._features(x), self._predicted(x)
-        found = np.zeros(len(x), np.int64)
-        for label in np.unique(classes):
+        sound = features.isfinite().all(1).cpu().numpy() & (classes != NO_CLASS)
+        classes = np.where(sound, classes, NO_CLASS)
+        found = np.full(len(x), _NONE, np.int64)
+        for label in np.unique(classes[sound]):
             chosen = np.flatnonzero(self._label == label)
             if not len(chosen):
                 chosen = np.arange(len(self._label))
             asked = np.flatnonzero(classes == label)
             found[asked] = self._most_similar(features[asked], self._rows[chosen], chosen)
-        return [self._agents[position] for position in found]
+        return [NOBODY if position == _NONE else self._agents[position] for position in found]
 
     def _most_similar(
         self, asked: Tensor, rows: Tensor, chosen: NDArray[np.intp]
     ) -> NDArray[np.int64]:
         owner = self._owner[torch.from_numpy(chosen)].to(rows.device)
-        scores = self._similarity(asked, rows, owner)
+        scores = self._similarity(asked, rows, owner).cpu().numpy()
+        scores = np.where(np.isfinite(scores), scores, -np.inf)
         # argmax of NumPy takes the first of equals; torch leaves it open.
-        return np.asarray(scores.cpu().numpy().argmax(axis=1), np.int64)
+        best = scores.argmax(axis=1)
+        return np.where(np.isfinite(scores.max(axis=1)), best, _NONE).astype(np.int64)
 
     @abstractmethod
     def _similarity(self, asked: Tensor, rows: Tensor, owner: Tensor) -> Tensor:
@@ -87,8 +94,8 @@ class FeatureGuesser(Guesser):
 
     def _predicted(self, x: Floats) -> NDArray[np.int64]:
         logits = [torch.from_numpy(self._defender.logits(model, x)) for model in self._models]
-        mean = torch.stack([part.double().softmax(1) for part in logits]).mean(0)
-        return np.asarray(mean.numpy().argmax(axis=1), np.int64)
+        mean = torch.stack([sound_rows(part.double()).softmax(1) for part in logits]).mean(0)
+        return decided_rows(mean.numpy())
 
 
 class NearestFeatures(FeatureGuesser):

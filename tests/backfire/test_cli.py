@@ -434,6 +434,20 @@ def test_tables_show_hostile_names_as_text(played):
     assert "Quarantined: 2 more" in written
 
 
+def test_the_terminal_shows_what_a_defenders_scores_are_to_be_read_with(played):
+    from server.results import GameResult
+
+    document, _ = played
+    result = GameResult.model_validate_json(json.dumps(document["result"]))
+    silent, told = console(), console()
+    tables.show(result, None, silent)
+    scores = result.defenders["filtered"].model_copy(update={"notes": (f"bad {HOSTILE}",)})
+    result = result.model_copy(update={"defenders": result.defenders | {"filtered": scores}})
+    tables.show(result, None, told)
+    assert "filtered: bad \\x1b[31m" in told.file.getvalue()
+    assert "filtered: bad" not in silent.file.getvalue()
+
+
 def test_the_table_shows_each_score_beside_its_controls(played):
     from server.results import GameResult
 

@@ -133,6 +133,27 @@ def first(arrays):
     return next(iter(arrays))
 
 
+def test_a_model_that_answers_with_no_numbers_misses_everything_and_is_told(tmp_path):
+    """The case ``nan-logits`` in a game: admitted weights that overflow are no ASR of 100 %."""
+
+    def huge(arrays):
+        return pack({k: np.full_like(a, 9e11) for k, a in arrays.items()})
+
+    ended = play(
+        scenario(1), out=tmp_path, wrap=lambda grid: Faulty(grid, "mallory-01", huge)
+    ).result
+    scores, (entry,) = ended.defenders["mean"], ended.rounds["mean"]
+    assert scores.clean_accuracy.hits == entry.clean_accuracy.hits == 0
+    assert all(own.run_time_accuracy.hits == 0 for own in scores.agents.values())
+    assert scores.malicious.asr_all.pooled.hits == 0
+    assert entry.note == "all answers of the model are not numbers: misses"
+    assert any("answers are not numbers" in note for note in scores.notes)
+    sound = play(scenario(1), out=tmp_path).result
+    assert sound.defenders["mean"].clean_accuracy.hits > 0
+    assert not sound.defenders["mean"].notes
+    assert not sound.rounds["mean"][0].note
+
+
 def bad_nan(arrays):
     arrays[first(arrays)].flat[0] = np.nan
     return pack(arrays)

@@ -5,7 +5,7 @@ import torch
 import strategies.indexing.similarity as module
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.job import Trained
-from strategies.base import Defender
+from strategies.base import NOBODY, Defender
 from strategies.indexing.similarity import SIMILARITIES, MeanDiscrepancy, NearestFeatures
 
 AGENTS = ("ada", "bob", "cyd")
@@ -139,3 +139,40 @@ def test_several_models_join_their_features_and_average_their_softmax():
     guesser = NearestFeatures(pool, DEFENDER_KNOWS, models, ("ada", "bob"))
     assert guesser._rows.shape == (2, 5)
     assert guesser.guess(inputs([0.9, 0, 0, 0.8])) == ["bob"]
+
+
+class Dead(Points):
+    """Features and logits of inputs with a bright last pixel are moved."""
+
+    def __init__(self, features=0.0, logits=0.0):
+        super().__init__()
+        self.spoilt = features, logits
+
+    def features(self, x):
+        return super().features(x) + self._extra(x, self.spoilt[0])
+
+    def forward(self, x):
+        return super().forward(x) + self._extra(x, self.spoilt[1])
+
+    def _extra(self, x, value):
+        return torch.where(x[:, 0, 0, 3:] > 0.95, value, 0.0)
+
+
+@pytest.mark.parametrize("value", [{"features": float("inf")}, {"logits": float("inf")}])
+@pytest.mark.parametrize("kind", sorted(SIMILARITIES))
+def test_what_is_no_number_is_like_nobody(kind, value):
+    """An input whose answer is NaN or infinite was guessed as the first agent's."""
+    model = Trained(Dead(**value), (), 0, 10, 0.0)
+    pool = pool_of(ada=[(0, [0.9, 0, 0, 0.1])], bob=[(0, [0.9, 0, 0, 0.8])])
+    guesser = SIMILARITIES[kind](pool, DEFENDER_KNOWS, (model,), ("ada", "bob"))
+    asked = inputs([0.9, 0, 0, 1.0], [0.9, 0, 0, 0.7], [0, 0.9, 0, 0.96])
+    assert guesser.guess(asked) == [NOBODY, "bob", NOBODY]
+    two = SIMILARITIES[kind](pool, DEFENDER_KNOWS, (MODEL, model), ("ada", "bob"))
+    assert two.guess(asked)[0] == NOBODY
+
+
+def test_an_agent_whose_rows_are_no_numbers_is_not_the_nearest():
+    pool = pool_of(ada=[(0, [0.9, 0, 0, 1.0])], bob=[(0, [0.9, 0, 0, 0.1])])
+    model = Trained(Dead(features=float("inf")), (), 0, 10, 0.0)
+    guesser = NearestFeatures(pool, DEFENDER_KNOWS, (model,), ("ada", "bob"))
+    assert guesser.guess(inputs([0.9, 0, 0, 0.9])) == ["bob"]
