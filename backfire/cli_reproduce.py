@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,7 @@ from scenarios.quoting import printable
 if TYPE_CHECKING:
     from backfire.analysis.published import SideBySide
     from backfire.analysis.sweep_table import SweepTable
+    from backfire.sweeps.page_scores import PageScores
     from scenarios.sweeps import Sweep
 
 _STYLES = {
@@ -57,7 +58,20 @@ def reproduce(
     out: SweepOut = RUNS,
     markdown: Annotated[
         Path | None,
-        typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown, too."),
+        typer.Option(
+            "--markdown",
+            metavar="FILE",
+            help="Write the table as Markdown, too, and its scores beside it.",
+        ),
+    ] = None,
+    played: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="SCORES",
+            help="Play nothing: take the scores beside a page (.scores.csv.gz), or those of the "
+            "folder of a finished sweep.",
+        ),
     ] = None,
     open_report: Annotated[
         bool | None,
@@ -69,7 +83,8 @@ def reproduce(
 ) -> None:
     """Play a table of a paper and set what was found beside what is printed.
 
-    What was played before is kept. Without NAME the tables are listed.
+    What was played before is kept. With --from nothing is played: the page is written again from
+    its scores. Without NAME the tables are listed.
 
     Exit code 0: played, whatever the verdicts are. 2: the command is wrong. 3: a cell could not be
     played.
@@ -85,15 +100,15 @@ def reproduce(
         from scenarios.loader import load_sweep
 
         chosen = load_sweep(find_reproduction(name, size), overrides)
-        folder = _play(chosen, out, jobs, plain=plain)
         command = ["backfire", "reproduce", name, *([f"--{size}"] if size else [])]
         command += [part for one in overrides for part in ("--set", one)]
+        replay = shlex.join(command)
+        if played is not None:
+            _from_scores(played, chosen, replay, markdown, plain=plain, json_output=json_output)
+            return
+        folder = _play(chosen, out, jobs, plain=plain)
         conclude_and_show(
-            folder,
-            markdown=markdown,
-            replay=shlex.join(command),
-            plain=plain,
-            json_output=json_output,
+            folder, markdown=markdown, replay=replay, plain=plain, json_output=json_output
         )
         if _wants_open(open_report, json_output=json_output):
             import webbrowser
@@ -144,19 +159,55 @@ def conclude_and_show(
         RunFolderError: If the folder holds no finished sweep or cannot be written to.
         UsageError: If Markdown is wanted of a sweep that says nothing of a paper.
     """
-    from backfire.sweep_results import REPORT, conclude, write_markdown
+    from backfire.sweep_results import REPORT, conclude
 
-    table = conclude(folder)
-    if markdown is not None:
-        write_markdown(markdown, table, replay)
+    table, scores = conclude(folder)
+    report = str(folder / REPORT)
+    written = _write(markdown, table, scores, replay)
     if json_output:
-        typer.echo(json.dumps(_as_json(folder, table), indent=2))
+        found = {"folder": str(folder), "report": report}
+        typer.echo(json.dumps(found | _as_json(table), indent=2))
         return
+    _tell(table, {"Report": report, **written}, plain=plain)
+
+
+def _from_scores(
+    played: Path,
+    chosen: Sweep,
+    replay: str,
+    markdown: Path | None,
+    *,
+    plain: bool,
+    json_output: bool,
+) -> None:
+    """Print the table of games that were played before, and write its Markdown."""
+    from backfire.sweep_results import from_scores
+
+    table, scores = from_scores(played, chosen, replay)
+    written = _write(markdown, table, scores, replay)
+    if json_output:
+        typer.echo(json.dumps(_as_json(table), indent=2))
+        return
+    _tell(table, written, plain=plain)
+
+
+def _write(
+    markdown: Path | None, table: SweepTable, scores: PageScores, replay: str
+) -> dict[str, str]:
+    """Write Markdown and scores where they are wanted; return what was written, by name."""
+    if markdown is None:
+        return {}
+    from backfire.sweep_results import write_markdown
+
+    beside = write_markdown(markdown, table, scores, replay)
+    return {"Markdown": str(markdown), "Scores": str(beside)}
+
+
+def _tell(table: SweepTable, written: Mapping[str, str], *, plain: bool) -> None:
     if table.side is not None:
         show(table.side, open_console(plain))
-    typer.echo(f"Report: {printable(str(folder / REPORT))}")
-    if markdown is not None:
-        typer.echo(f"Markdown: {printable(str(markdown))}")
+    for what, path in written.items():
+        typer.echo(f"{what}: {printable(path)}")
 
 
 def show(side: SideBySide, console: Console) -> None:
@@ -197,12 +248,11 @@ def _print(console: Console, head: tuple[str, ...], rows: Sequence[Sequence[str]
     console.print(table)
 
 
-def _as_json(folder: Path, table: SweepTable) -> dict[str, Any]:
+def _as_json(table: SweepTable) -> dict[str, Any]:
     side = table.side
-    found: dict[str, Any] = {"folder": str(folder), "report": str(folder / "report.html")}
     if side is None:
-        return found
-    return found | {
+        return {}
+    return {
         "finding": side.finding,
         "claims": [
             {"text": line.claim.text, "verdict": line.verdict, "why": line.why}

@@ -81,7 +81,7 @@ def rows(
     for cell in chosen.cells:
         count = int(cell.at["attackers"])
         for defender, rate in rates.items():
-            mean = rate if cell.at["trigger"] == "fixed" else rate / count
+            mean = rate if cell.at.get("trigger", "fixed") == "fixed" else rate / count
             agents = np.clip(mean + draw.normal(0, 0.03, count), 0, 1)
             place = (cell.at, cell.seed, cell.folder, defender)
             for score, values in (
@@ -99,7 +99,7 @@ def rows(
             clean = float(0.95 + draw.normal(0, 0.005))
             out.append(ScoreRow(*place, "", "", "clean_accuracy", clean, 95.0, 100, 0.9, 0.98))
             for attack, value in zip(
-                cell.scenario.referee.adversarial, (0.5, 0.4, 0.3), strict=True
+                cell.scenario.referee.adversarial, (0.5, 0.4, 0.3), strict=False
             ):
                 shift = float(draw.normal(0, 0.01))
                 title = f"adversarial:{attack.title}"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from backfire.analysis.published import SideBySide, side_by_side
-from backfire.analysis.series import Row, Series, Setting, collect
+from backfire.analysis.series import Series, Setting, collect
+from backfire.sweeps.rows import ScoreRow
 from backfire.sweeps.table import SWEEP, read_rows
 from scenarios.errors import ScenarioError
 from scenarios.loader import load_sweep
@@ -52,7 +53,7 @@ class SweepTable:
     cells: int
     spec: SweepSpec
     published: Published | None
-    rows: Sequence[Row]
+    rows: Sequence[ScoreRow]
     replay: str
     versions: Mapping[str, str]
 
@@ -141,17 +142,33 @@ def read_sweep(folder: Path) -> tuple[Sweep, SweepTable]:
         raise RunFolderError(error.lines[0]) from None
     cells = list(dict.fromkeys(row.cell for row in rows))
     name = printable(folder.resolve().name)
-    return sweep, SweepTable(
+    replay = f"backfire sweep {shlex.quote(name)}/{SWEEP}"
+    played_with = versions(folder / CELLS / cell for cell in cells[:_MOST_CELLS])
+    return sweep, table_of(sweep, rows, replay, played_with)
+
+
+def table_of(
+    sweep: Sweep, rows: Sequence[ScoreRow], replay: str, played_with: Mapping[str, str]
+) -> SweepTable:
+    """Return what is said of a sweep whose scores are known.
+
+    Args:
+        sweep: The sweep with all its cells.
+        rows: The long table.
+        replay: The command that plays it again.
+        played_with: As `versions` returns it.
+    """
+    return SweepTable(
         name=sweep.name,
         description=" ".join(str(sweep.base.get("description") or "").split()),
         digest=sweep.digest(),
         seeds=sweep.spec.all_seeds(),
-        cells=len(cells),
+        cells=len({row.cell for row in rows}),
         spec=sweep.spec,
         published=sweep.published,
         rows=rows,
-        replay=f"backfire sweep {shlex.quote(name)}/{SWEEP}",
-        versions=versions(folder / CELLS / cell for cell in cells[:_MOST_CELLS]),
+        replay=replay,
+        versions=played_with,
     )
 
 

@@ -54,18 +54,20 @@ def write_rows(folder: Path, spec: SweepSpec, rows: Sequence[ScoreRow]) -> None:
 
 def table_of(spec: SweepSpec, rows: Sequence[ScoreRow]) -> pa.Table:
     """Return the long table of rows."""
+    types = column_types(spec)
     columns = {
-        name: pa.array(
-            [_as(kind, row.at[name]) for row in rows],
-            type=kind,
-        )
-        for name, axis in spec.axes.items()
-        for kind in (_type_of(axis.coordinates),)
+        name: pa.array([_as(types[name], row.at[name]) for row in rows], type=types[name])
+        for name in spec.axes
     }
     for name in COLUMNS:
-        kind = _TYPES.get(name, pa.string())
-        columns[name] = pa.array([getattr(row, name) for row in rows], type=kind)
+        columns[name] = pa.array([getattr(row, name) for row in rows], type=types[name])
     return pa.table(columns)
+
+
+def column_types(spec: SweepSpec) -> dict[str, pa.DataType]:
+    """Return the type of each column of the long table, in order."""
+    axes = {name: _type_of(axis.coordinates) for name, axis in spec.axes.items()}
+    return axes | {name: _TYPES.get(name, pa.string()) for name in COLUMNS}
 
 
 def read_rows(folder: Path) -> list[ScoreRow]:
@@ -82,6 +84,20 @@ def read_rows(folder: Path) -> list[ScoreRow]:
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())[:200]
         raise RunFolderError(f"{path}: expected a table of scores, got: {reason}") from None
+    return rows_of_table(table, spec, path)
+
+
+def rows_of_table(table: pa.Table, spec: SweepSpec, path: Path) -> list[ScoreRow]:
+    """Return the lines of a long table.
+
+    Args:
+        table: The table.
+        spec: The sweep's axes.
+        path: What an error calls the table.
+
+    Raises:
+        RunFolderError: If its columns are others than the sweep's.
+    """
     wanted = [*spec.axes, *COLUMNS]
     if table.column_names != wanted:
         raise RunFolderError(f"{path}: expected the columns {', '.join(wanted)}, got others")

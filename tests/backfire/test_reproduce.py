@@ -1,18 +1,24 @@
 """`backfire reproduce`, `report` of a sweep and their Markdown: played with a small sweep file."""
 
+import gzip
 import json
+import shutil
 import webbrowser
 
 import pytest
-from sweep_fixture import sweep, write
+from sweep_fixture import rows, sweep, write
 from typer.testing import CliRunner
 
 from backfire.analysis import reproductions
 from backfire.analysis.reproductions import find_reproduction, sizes_of
 from backfire.cli import app
-from backfire.sweep_results import write_markdown
+from backfire.sweep_results import conclude, write_markdown
+from backfire.sweeps.page_scores import beside, pack, read_scores
+from backfire.sweeps.table import read_rows
 from scenarios.errors import ScenarioError
+from scenarios.loader import load_sweep, parse_sweep
 from server.atomic import yaml_bytes
+from server.reading import RunFolderError
 
 FEW = {
     "axes": {"attackers": {"field": "agents.mallory.count", "values": [1, 5]}},
@@ -76,6 +82,7 @@ def test_it_plays_sets_beside_the_paper_and_writes_markdown(library, tmp_path, n
     text = page.read_text()
     assert "backfire reproduce s9-table1 --small" in text
     assert "n = 3" in text
+    assert beside(page).is_file()
     assert no_browser == []
     again = json.loads(run(*command, "--json", "--open").stdout)
     assert again["claims"][0]["verdict"] in text
@@ -97,10 +104,116 @@ def test_report_makes_page_card_and_markdown_of_a_sweep_again(tmp_path):
     assert "published" in result.output
 
 
-def test_markdown_where_nothing_can_be_written_is_one_line(tmp_path):
-    from backfire.analysis.sweep_table import read_sweep
-    from server.reading import RunFolderError
+@pytest.fixture
+def finished(library, tmp_path):
+    """Return the folder of a sweep that is finished without playing, and its page."""
+    folder = write(tmp_path / "played", load_sweep(library / "table1_small.yaml"))
+    page = tmp_path / "table.md"
+    assert rebuilt(folder, page).exit_code == 0
+    return folder, page
 
-    _, table = read_sweep(write(tmp_path / "tiny", sweep()))
+
+def rebuilt(scores, page, *more):
+    return run("reproduce", "s9-table1", "--small", "--from", scores, "--markdown", page, *more)
+
+
+def test_a_page_is_written_again_from_its_scores_alone(finished, tmp_path):
+    folder, page = finished
+    again = tmp_path / "again.md"
+    shutil.rmtree(folder)
+    assert rebuilt(beside(page), again, "--json").exit_code == 0
+    assert again.read_bytes() == page.read_bytes()
+    assert beside(again).read_bytes() == beside(page).read_bytes()
+    assert "backfire reproduce s9-table1 --small\n" in page.read_text()
+
+
+def test_the_scores_beside_a_page_are_the_whole_long_table(finished):
+    folder, page = finished
+    sweep_ = load_sweep(folder / "sweep.yaml")
+    assert list(read_scores(beside(page), sweep_).rows) == read_rows(folder)
+    head, _, body = gzip.decompress(beside(page).read_bytes()).partition(b"\n")
+    assert body == (folder / "scores.csv").read_bytes()
+    assert head.startswith(b"# {")
+    assert beside(page).read_bytes()[4:8] == bytes(4)  # no time
+
+
+def test_other_scores_make_another_page(finished, tmp_path):
+    _, page = finished
+    lines = gzip.decompress(beside(page).read_bytes()).decode().splitlines(keepends=True)
+    k = next(k for k, line in enumerate(lines) if '"malicious","","asr_all"' in line)
+    value = lines[k].split(",")
+    place = value.index('"asr_all"') + 1
+    lines[k] = ",".join([*value[:place], "0.123", *value[place + 1 :]])
+    changed = tmp_path / "changed.scores.csv.gz"
+    changed.write_bytes(gzip.compress("".join(lines).encode()))
+    again = tmp_path / "again.md"
+    assert rebuilt(changed, again).exit_code == 0
+    assert again.read_bytes() != page.read_bytes()
+
+
+def test_the_folder_of_the_data_is_not_kept(tmp_path):
+    data = {"kind": "npz", "path": "/home/somebody/mnist.npz"}
+    document = sweep(sweep=FEW).document()
+    played = parse_sweep(json.dumps({**document, "data": data}), "there")
+    moved = parse_sweep(json.dumps({**document, "data": {**data, "path": "mnist.npz"}}), "here")
+    scores = pack(played, rows(played))
+    assert b"somebody" not in gzip.decompress(scores.data)
+    file = tmp_path / "t.scores.csv.gz"
+    file.write_bytes(scores.data)
+    assert read_scores(file, moved).rows == rows(played)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"training": {"epochs": 2}}, "training.epochs was 1 and is 2; play it again"),
+        ({"sweep": {**FEW, "seeds": 4}}, "got none of attackers=1, seed=3"),
+        ({"sweep": {**FEW, "seeds": 2}}, "got more games"),
+    ],
+)
+def test_scores_of_other_games_are_refused(finished, library, change, said):
+    _, page = finished
+    document = load_sweep(library / "table1_small.yaml").document()
+    (library / "table1_small.yaml").write_bytes(yaml_bytes({**document, **change}))
+    result = rebuilt(beside(page), page.with_name("again.md"))
+    assert result.exit_code == 3
+    assert said in result.output
+    assert not page.with_name("again.md").exists()
+
+
+def test_words_about_the_games_and_defaults_written_out_change_nothing(finished, library):
+    _, page = finished
+    known = load_sweep(library / "table1_small.yaml")
+    default = {"run_time_share": known.cells[0].scenario.run_time_share}
+    assert not default.keys() & known.document().keys()
+    spelt = {**known.document(), "description": "Other words.", **default}
+    (library / "table1_small.yaml").write_bytes(yaml_bytes(spelt))
+    again = page.with_name("again.md")
+    assert rebuilt(beside(page), again).exit_code == 0
+    assert again.read_bytes() == page.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"no gzip", "expected a gzip file"),
+        (gzip.compress(b"x" * 9)[:-9], "expected a gzip file"),
+        (gzip.compress(b"# 3\na,b\n1,2\n"), "got no sweep in line 1"),
+        (gzip.compress(b"# {}\na,b\n1,2\n"), "expected the columns attackers, seed"),
+        (gzip.compress(b"# {\n1,2\n"), "expected the scores of a page"),
+        (gzip.compress(b""), "expected the scores of a page"),
+    ],
+)
+def test_what_holds_no_scores_is_one_line(library, tmp_path, data, said):
+    file = tmp_path / "bad.scores.csv.gz"
+    file.write_bytes(data)
+    result = rebuilt(file, tmp_path / "t.md")
+    assert result.exit_code == 3
+    assert said in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_markdown_where_nothing_can_be_written_is_one_line(tmp_path):
+    table, scores = conclude(write(tmp_path / "tiny", sweep()))
     with pytest.raises(RunFolderError, match="expected a file that can be written"):
-        write_markdown(tmp_path / "none" / "t.md", table)
+        write_markdown(tmp_path / "none" / "t.md", table, scores)
