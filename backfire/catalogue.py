@@ -20,25 +20,35 @@ SCENARIOS: Final = "scenarios"
 Catalogue = dict[str, list[dict[str, Any]]]
 
 
-def catalogue(family: str | None = None) -> Catalogue:
+def catalogue(chosen: str | None = None) -> Catalogue:
     """Return the scenarios and methods, by family.
 
     Args:
-        family: Only this one.
+        chosen: Only this family, or what is called so in any family.
 
     Raises:
-        UsageError: If there is no such family.
+        UsageError: If there is no such family, method or scenario.
     """
-    known = [SCENARIOS, *FAMILIES]
-    if family is not None and family not in known:
-        hint = nearest(family, known) or f" (there are {listing(known)})"
-        raise UsageError(f"expected a family, got {shown(family)}{hint}")
     found: Catalogue = {SCENARIOS: _scenarios(), **_methods()}
-    return found if family is None else {family: found[family]}
+    if chosen is None:
+        return found
+    if chosen in found:
+        return {chosen: found[chosen]}
+    called = {
+        family: [item for item in items if item["name"] == chosen]
+        for family, items in found.items()
+    }
+    called = {family: items for family, items in called.items() if items}
+    if not called:
+        names = {item["name"] for items in found.values() for item in items}
+        hint = nearest(chosen, [*found, *sorted(names)])
+        families = f"a family ({listing(found, len(found))})"
+        raise UsageError(f"expected {families} or a name in one, got {shown(chosen)}{hint}")
+    return called
 
 
 def show(found: Catalogue, console: Console) -> None:
-    """Print a catalogue: a name and a line for each entry."""
+    """Print a catalogue: a name and a line for each entry; of a single one its parameters, too."""
     for family, items in found.items():
         console.print(Text(family, style="bold"))
         table = Table(box=None, show_header=False, padding=(0, 1))
@@ -46,6 +56,8 @@ def show(found: Catalogue, console: Console) -> None:
         table.add_column(overflow="fold")
         for item in items:
             table.add_row(Text("  " + printable(item["name"])), Text(printable(item["summary"])))
+            for name, told in item.get("parameters", {}).items() if len(items) == 1 else ():
+                table.add_row(Text("    " + printable(name)), Text(printable(told)))
         console.print(table)
 
 

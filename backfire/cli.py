@@ -245,7 +245,10 @@ def validate(
 @app.command("list")
 def list_(
     family: Annotated[
-        str | None, typer.Argument(help="Show one family only, such as trigger, or scenarios.")
+        str | None,
+        typer.Argument(
+            help="Show one family only, such as trigger, or scenarios; or one method, such as krum."
+        ),
     ] = None,
     plain: Plain = False,
     json_output: Json = False,
@@ -253,7 +256,7 @@ def list_(
 ) -> None:
     """Show the scenarios of the library, and every method by family.
 
-    FAMILY shows one family only, such as trigger or scenarios.
+    FAMILY shows one family only, such as trigger or scenarios; or one method with its parameters.
     """
     with told(debug=debug, json_output=json_output):
         from backfire.catalogue import catalogue, show

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_AGENTS: Final = 100_000
 
 # Fields of behaviours, and of what they contain, that hold labels of the data set.
-_LABEL_FIELDS: Final = frozenset({"target", "source", "label", "labels", "others"})
+LABEL_FIELDS: Final = frozenset({"target", "source", "label", "labels", "others"})
 
 # A federated defender's rule aggregates also what its index is made of.
 _AFTER_INDEXING: Final = frozenset({"hook", "preaggregation", "aggregation"})
@@ -107,7 +107,7 @@ def _label_values(value: object, path: Path) -> Iterator[tuple[Path, int]]:
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from _label_values(item, (*path, index))
-    elif name in _LABEL_FIELDS and isinstance(value, int) and not isinstance(value, bool):
+    elif name in LABEL_FIELDS and isinstance(value, int) and not isinstance(value, bool):
         yield path, value
 
 

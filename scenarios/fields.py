@@ -13,6 +13,7 @@ from scenarios.quoting import listing, shown
 
 Annotation = Any  # what may stand behind a field's colon
 Path = Sequence[str | int]
+_DEEPEST = 4  # steps below a mapping at which a misplaced field is looked for
 
 _NOUNS: dict[Annotation, str] = {
     bool: "true or false",
@@ -31,10 +32,7 @@ def wanted(root: type[BaseModel], data: object, path: Path) -> str:
         data: The plain data, which tells the models of a union apart.
         path: Keys and positions from the root.
     """
-    annotation: Annotation = root
-    for step in path:
-        annotation = _inside(annotation, data, step)
-        data = _item(data, step)
+    annotation, _ = _walked(root, data, path)
     options = list(_options(annotation))
     kinds = [kind for option, _ in options if _is_model(option) for kind in _kinds(option)]
     texts = dict.fromkeys(
@@ -48,22 +46,90 @@ def wanted(root: type[BaseModel], data: object, path: Path) -> str:
 
 def fields_of(root: type[BaseModel], data: object, path: Path) -> list[str]:
     """Return the names of the fields that the mapping at a path may have."""
-    annotation: Annotation = root
-    for step in path:
-        annotation = _inside(annotation, data, step)
-        data = _item(data, step)
-    model = _model(annotation, data)
+    model = _model(*_walked(root, data, path))
     return [] if model is None else list(_by_name(model))
 
 
 def kinds_of(root: type[BaseModel], data: object, path: Path) -> list[str]:
     """Return the values that `kind` may have in the mapping at a path."""
+    annotation, _ = _walked(root, data, path)
+    models = [option for option, _ in _options(annotation) if _is_model(option)]
+    return [str(kind) for model in models for kind in _kinds(model)]
+
+
+def default_of(root: type[BaseModel], data: object, path: Path) -> object:
+    """Return the default of the field at a path; None where it has none or is no field."""
+    field = _field(root, data, path)
+    if field is None or field.is_required():
+        return None
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
+def remedy(root: type[BaseModel], data: object, path: Path) -> str:
+    """Return what a field that is missing is for, as `` (what it is)``; "" where nobody says."""
+    field = _field(root, data, path)
+    told = (field.description or "").rstrip(".") if field is not None else ""
+    return f" ({told[:1].lower()}{told[1:]})" if told else ""
+
+
+def kinds_with(root: type[BaseModel], data: object, path: Path, name: str) -> list[str]:
+    """Return the kinds, other than the chosen one, of which the mapping would have a field."""
+    annotation, _ = _walked(root, data, path)
+    models = [option for option, _ in _options(annotation) if _is_model(option)]
+    return [str(kind) for model in models if name in _by_name(model) for kind in _kinds(model)]
+
+
+def homes_of(
+    root: type[BaseModel], data: object, path: Path, name: str
+) -> list[tuple[str | int, ...]]:
+    """Return the paths below a path at which a field of this name can stand, nearest first.
+
+    What is not written counts as its default has it; lists and mappings by name are searched as
+    far as they are filled.
+    """
+    found: list[tuple[str | int, ...]] = []
+    level = [(tuple(path), *_walked(root, data, path))]
+    for _ in range(_DEEPEST):
+        level = [inner for at in level for inner in _below(*at)]
+        found += [at for at, _, _ in level if at[-1] == name and name != "kind"]
+    return list(dict.fromkeys(found))
+
+
+def _below(
+    path: tuple[str | int, ...], annotation: Annotation, data: object
+) -> Iterator[tuple[tuple[str | int, ...], Annotation, object]]:
+    """Yield what stands one step below a path: its path, annotation and data."""
+    model = _model(annotation, data)
+    if model is not None:
+        for step, field in _by_name(model).items():
+            written, inside = _item(data, step), _inside(model, data, step)
+            yield (*path, step), inside, _unwritten(field) if written is None else written
+    elif isinstance(data, dict | list):
+        steps: list[Any] = list(data)[:20] if isinstance(data, dict) else [*range(len(data))][:20]
+        for step in steps:
+            yield (*path, step), _inside(annotation, data, step), _item(data, step)
+
+
+def _unwritten(field: FieldInfo) -> object:
+    """Return what stands for a field that is not written: the kind of its default."""
+    if field.is_required():
+        return None
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return {"kind": getattr(default, "kind", None)} if isinstance(default, BaseModel) else None
+
+
+def _walked(root: type[BaseModel], data: object, path: Path) -> tuple[Annotation, object]:
     annotation: Annotation = root
     for step in path:
         annotation = _inside(annotation, data, step)
         data = _item(data, step)
-    models = [option for option, _ in _options(annotation) if _is_model(option)]
-    return [str(kind) for model in models for kind in _kinds(model)]
+    return annotation, data
+
+
+def _field(root: type[BaseModel], data: object, path: Path) -> FieldInfo | None:
+    annotation, value = _walked(root, data, path[:-1])
+    model = _model(annotation, value)
+    return None if model is None else _by_name(model).get(str(path[-1]))
 
 
 def _inside(annotation: Annotation, data: object, step: str | int) -> Annotation:

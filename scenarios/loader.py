@@ -6,18 +6,28 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from scenarios import overrides as override_rules
 from scenarios import published
+from scenarios.branches import Place, at, replaced, telling
+from scenarios.checks import LABEL_FIELDS
 from scenarios.checks import Problem as CrossProblem
 from scenarios.errors import MAX_PROBLEMS, Problem, ScenarioError
-from scenarios.fields import fields_of, kinds_of, wanted
+from scenarios.fields import (
+    default_of,
+    fields_of,
+    homes_of,
+    kinds_of,
+    kinds_with,
+    remedy,
+    wanted,
+)
 from scenarios.quoting import listing, nearest, printable, shown
-from scenarios.schema import Scenario
+from scenarios.schema import AnyData, Scenario
 from scenarios.sweeps import Cell, Sweep, SweepBlocks, SweepSpec
 from scenarios.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
 
@@ -25,6 +35,7 @@ OVERRIDE: Final = "--set"
 _SWEEP: Final = "sweep"
 _BLOCKS: Final = ("sweep", "published")
 _EXPLAINED: Final = 200
+_DATA: Final[TypeAdapter[Any]] = TypeAdapter(AnyData)
 M = TypeVar("M", bound=BaseModel)
 
 __all__ = [
@@ -130,7 +141,7 @@ def _opened(text: str, name: str, overrides: Sequence[str]) -> _Places:
     places = _Places(name, document, Scenario)
     for override in overrides:
         try:
-            places.overridden.append(override_rules.apply(document, override))
+            places.overridden.append(override_rules.apply(document, override, places.fresh))
         except override_rules.OverrideError as error:
             problem = Problem(OVERRIDE, None, None, error.field, error.message)
             raise ScenarioError([problem]) from None
@@ -228,11 +239,12 @@ def _variant(spec: SweepSpec, positions: Mapping[str, int], places: _Places) -> 
         dict(whole.values),
     )
     overridden = list(places.overridden)
+    at_hand = replace(places, document=document)
     for name, position in positions.items():
         for target, inside in spec.axes[name].changes(position):
             place = (_SWEEP, "axes", name, *inside)
             try:
-                path = override_rules.place(document, target, whole.at(place))
+                path = override_rules.place(document, target, whole.at(place), at_hand.fresh)
             except override_rules.OverrideError as error:
                 message = f"{error.message} (axis {name} sets {target})"
                 raise ScenarioError([places.problem(place, message)]) from None
@@ -294,13 +306,21 @@ class _Places:
         mark = mark or Mark(1, 1)
         return Problem(self.name, mark.line, mark.column, _dotted(path), message)
 
+    def fresh(self, path: Path) -> dict[str, Plain]:
+        """Return a mapping that is not there as its default has it, for one field to be set."""
+        default = default_of(self.root, self.document.data, path)
+        if not isinstance(default, BaseModel) or "kind" not in type(default).model_fields:
+            return {}
+        given = default.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return {"kind": getattr(default, "kind"), **given}  # noqa: B009 - of any such model
+
     def is_overridden(self, path: Path) -> bool:
         """Return whether what stands at a path came from ``--set``."""
         return any(path[: len(base)] == base for base in self.overridden)
 
     def got(self, path: Path) -> str:
         """Return the value at a path as it was written, shortened and escaped."""
-        value = _at(self.document.data, path)
+        value = at(self.document.data, path)
         mark = self.document.values.get(path)
         if mark is not None and mark.source and not isinstance(value, str):
             return printable(mark.source, 60)
@@ -364,24 +384,24 @@ def _member(value: object, key: str) -> object:
 
 
 def _problems(error: ValidationError, data: Plain, places: _Places) -> list[Problem]:
+    errors = error.errors(include_url=False, include_input=False)[:_EXPLAINED]
     return [
         problem
-        for item in error.errors(include_url=False, include_input=False)[:_EXPLAINED]
-        for problem in _explain(item, data, places)
+        for item, where in telling(errors, data)
+        for problem in _explain(item, where, data, places)
     ]
 
 
-def _explain(item: ErrorDetails, data: Plain, places: _Places) -> Iterator[Problem]:
+def _explain(item: ErrorDetails, where: Place, data: Plain, places: _Places) -> Iterator[Problem]:
     """Turn one of pydantic's errors into problems; branches of a union give equal ones."""
-    path, rest = _resolve(item["loc"], data)
+    path, rest = where.path, where.rest
     context = item.get("ctx", {})
     match item["type"]:
         case "cross_check":
             for found in context["problems"]:
                 yield places.problem(found.path, found.message)
         case "extra_forbidden":
-            names = fields_of(places.root, data, path[:-1])
-            hint = nearest(path[-1], names) or f" (known: {listing(names, 20)})"
+            hint = _where_it_is(path, data, places.root)
             message = (
                 f"expected a field of {_owner(path, places.root)}, got {shown(path[-1])}{hint}"
             )
@@ -389,6 +409,7 @@ def _explain(item: ErrorDetails, data: Plain, places: _Places) -> Iterator[Probl
         case "missing":
             inside = (*path, *rest[-1:])
             text = f"expected {wanted(places.root, data, inside)}, got nothing"
+            text += remedy(places.root, data, inside)
             yield places.problem(inside, text)
         case "union_tag_invalid" | "union_tag_not_found" | "model_attributes_type":
             bare = item["type"] == "union_tag_invalid"
@@ -408,8 +429,43 @@ def _explain(item: ErrorDetails, data: Plain, places: _Places) -> Iterator[Probl
                 path, f"expected a name of 1 to 64 characters, got {name}", at_key=True
             )
         case _:
-            expected = wanted(places.root, data, path)
+            expected = _label(item["type"], path, data) or _written_out(path, rest, data, places)
             yield places.problem(path, f"expected {expected}, got {places.got(path)}")
+
+
+def _label(error: str, path: Path, data: Plain) -> str:
+    """Return which labels there are, where a number that is to be one is out of its range."""
+    name = next((step for step in reversed(path) if isinstance(step, str)), "")
+    if name not in LABEL_FIELDS or error not in ("greater_than_equal", "less_than_equal"):
+        return ""
+    try:
+        source = _DATA.validate_python(data.get("data") if isinstance(data, dict) else None)
+    except ValidationError:
+        return ""
+    classes = getattr(source, "known_classes", None)
+    return "" if classes is None else f"a label from 0 to {classes - 1}"
+
+
+def _written_out(path: Path, rest: Path, data: Plain, places: _Places) -> str:
+    """Return what is wanted at a path; of a shorthand, what of the field that it stands for."""
+    if len(rest) > 1 and rest[0] in kinds_of(places.root, data, path):
+        data, path = replaced(data, path, {"kind": rest[0]}), (*path, *rest[1:])
+    return wanted(places.root, data, path)
+
+
+def _where_it_is(path: Path, data: Plain, root: type[BaseModel]) -> str:
+    """Return where a field is to be found that stands where there is none of its name."""
+    above, name = path[:-1], str(path[-1])
+    names = fields_of(root, data, above)
+    if inside := homes_of(root, data, above, name):
+        return f" (did you mean {_dotted(inside[0])}?)"
+    if hint := nearest(name, names):
+        return hint
+    if kinds := kinds_with(root, data, above, name):
+        return f" (a field of kind: {' or '.join(kinds[:3])})"
+    if elsewhere := homes_of(root, data, (), name):
+        return f" (did you mean {_dotted(elsewhere[0])}?)"
+    return f" (known: {listing(names, 20)})"
 
 
 def _owner(path: Path, root: type[BaseModel]) -> str:
@@ -426,7 +482,7 @@ def _bad_kind(path: Path, data: Plain, bare: bool, places: _Places) -> Problem:
         places: Where things stand.
     """
     known = kinds_of(places.root, data, path)
-    value = _at(data, path)
+    value = at(data, path)
     if isinstance(value, dict) and "kind" not in value:
         return places.problem(path, f"expected a kind (one of {listing(known, 40)}), got none")
     if isinstance(value, dict):
@@ -434,31 +490,3 @@ def _bad_kind(path: Path, data: Plain, bare: bool, places: _Places) -> Problem:
     hint = f" (write {{kind: {value}}})" if value in known else nearest(value, known)
     expected = f"one of {listing(known, 40)}" if bare else wanted(places.root, data, path)
     return places.problem(path, f"expected {expected}, got {places.got(path)}{hint}")
-
-
-def _at(data: Plain, path: Path) -> Plain:
-    for step in path:
-        data = data[step]
-    return data
-
-
-def _resolve(location: Sequence[str | int], data: Plain) -> tuple[Path, tuple[str | int, ...]]:
-    """Split one of pydantic's locations into the path in the data and what leads no further.
-
-    Pydantic names the chosen member of a union as a step of its own: a `kind`, or a type.
-    """
-    path: list[str | int] = []
-    chosen = False
-    for number, step in enumerate(location):
-        if isinstance(data, dict) and data.get("kind") == step and not chosen:
-            chosen = True
-            continue
-        inside = (isinstance(data, dict) and step in data) or (
-            isinstance(data, list) and isinstance(step, int) and step < len(data)
-        )
-        if not inside:
-            return tuple(path), tuple(location[number:])
-        path.append(step)
-        data = data[step]
-        chosen = False
-    return tuple(path), ()

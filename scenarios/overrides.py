@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from scenarios.quoting import listing, nearest, printable, shown
 from scenarios.yaml_reader import Document, Path, Plain, YamlError, read
 
+Fresh = Callable[[Path], dict[str, Plain]]
 _STEP = re.compile(r'"(?P<quoted>[^"]*)"|\[(?P<index>\d{1,9})\]|(?P<name>[^.\[\]"]+)')
 
 
@@ -25,7 +26,11 @@ class OverrideError(Exception):
         self.message = message
 
 
-def apply(document: Document, override: str) -> Path:
+def _empty(path: Path) -> dict[str, Plain]:
+    return {}
+
+
+def apply(document: Document, override: str, fresh: Fresh = _empty) -> Path:
     """Set one value in a document; return the path of what came into it.
 
     Steps of the path are separated by dots; an item of a list is named by its position
@@ -35,6 +40,7 @@ def apply(document: Document, override: str) -> Path:
     Args:
         document: Changed in place.
         override: ``path=value``; the value is YAML.
+        fresh: Gives what a mapping begins with that is made at a path, such as its default `kind`.
 
     Raises:
         OverrideError: If the text has no ``=``, a step leads nowhere or the value is not YAML.
@@ -47,27 +53,30 @@ def apply(document: Document, override: str) -> Path:
         new = read(value) if value.strip() else Document(None, {}, {})
     except YamlError as error:
         raise OverrideError(printable(text, 80), error.message) from None
-    return _put(document, steps, text, new)
+    return _put(document, steps, text, new, fresh)
 
 
-def place(document: Document, field: str, new: Document) -> Path:
+def place(document: Document, field: str, new: Document, fresh: Fresh = _empty) -> Path:
     """Set one value in a document to another document, as `apply` does with a text.
 
     Args:
         document: Changed in place.
         field: The path, as for `apply`.
         new: The value; its marks become those of the field.
+        fresh: As for `apply`.
 
     Raises:
         OverrideError: If a step leads nowhere.
     """
     if not field.strip():
         raise OverrideError("", f"expected a path like agents[1].count, got {shown(field)}")
-    return _put(document, list(_steps(field.strip())), field, new)
+    return _put(document, list(_steps(field.strip())), field, new, fresh)
 
 
-def _put(document: Document, steps: list[str | int], text: str, new: Document) -> Path:
-    path, made = _descend(document.data, steps, text)
+def _put(
+    document: Document, steps: list[str | int], text: str, new: Document, fresh: Fresh
+) -> Path:
+    path, made = _descend(document.data, steps, text, fresh)
     for marks, added in ((document.keys, new.keys), (document.values, new.values)):
         for old in [old for old in marks if old[: len(path)] == path]:
             del marks[old]
@@ -93,7 +102,7 @@ def _steps(text: str) -> Iterator[str | int]:
             position += 1
 
 
-def _descend(data: Plain, steps: list[str | int], text: str) -> tuple[Path, Path]:
+def _descend(data: Plain, steps: list[str | int], text: str, fresh: Fresh) -> tuple[Path, Path]:
     """Resolve the steps against the data, making the mappings that are missing.
 
     Returns:
@@ -105,7 +114,8 @@ def _descend(data: Plain, steps: list[str | int], text: str) -> tuple[Path, Path
         last = number == len(steps) - 1
         if isinstance(data, dict) and isinstance(step, str):
             if not last and data.get(step) is None:
-                data[step] = {}
+                # Another kind than the default's would find fields that are not its own.
+                data[step] = {} if steps[number + 1] == "kind" else fresh((*path, step))
                 made = made or (*path, step)
             path.append(step)
             data = data.get(step)

@@ -35,8 +35,10 @@ class _TorchvisionSet(DataSource):
 
     root: str = Field(
         min_length=1,
-        description="Folder of torchvision's files; ~ is the home, relative paths start at the "
-        "working directory.",
+        examples=["data"],
+        description="Folder of torchvision's files; with `download: true` they are fetched into "
+        "it, as in root: data, download: true. ~ is the home, relative paths start at the working "
+        "directory.",
     )
     download: bool = Field(False, description="Fetch the files if they are not there.")
     size: int | None = Field(

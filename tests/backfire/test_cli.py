@@ -197,7 +197,11 @@ def test_a_scenario_error_is_told_by_file_and_line(command, tmp_path):
          "auto, cpu, cuda, cuda:0, mps, got 'gpu'"),
         (["run", "quickstart", "--set", "seed"], "--set: expected path=value, got 'seed'"),
         (["validate", "\x1b[2J"], None),
-        (["list", "triger"], "error: expected a family, got 'triger' (did you mean 'trigger'?)"),
+        (
+            ["list", "triger"],
+            "error: expected a family (" + ", ".join(["scenarios", *FAMILIES]) + ") or a name in "
+            "one, got 'triger' (did you mean 'trigger'?)",
+        ),
     ],
 )  # fmt: skip
 def test_usage_errors_are_one_line_and_exit_2(arguments, line):
@@ -260,6 +264,16 @@ def test_list_shows_scenarios_and_every_family():
     assert "A.1.8" in badnet["paper"]
     assert set(badnet["parameters"]) == {"epsilon", "draw", "rho", "stream"}
     assert list(json.loads(invoke("list", "attack", "--json").stdout)) == ["attack"]
+
+
+def test_list_finds_a_method_by_its_name():
+    document = json.loads(invoke("list", "krum", "--json").stdout)
+    assert {family: [item["name"] for item in items] for family, items in document.items()} == {
+        "aggregation": ["krum"]
+    }
+    shown = invoke("list", "krum", "--plain").stdout
+    assert "Bound on the malicious agents" in shown
+    assert "Bound on the malicious agents" not in invoke("list", "aggregation", "--plain").stdout
 
 
 def test_schema_prints_the_published_schema():

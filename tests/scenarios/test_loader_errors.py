@@ -130,10 +130,13 @@ LABEL = "expected a whole number from 0 to 1000000, got "
          "(did you mean 'distinct'?)"),
         # Missing fields point at the mapping that lacks them.
         ("  - name: honest\n    behaviour", "  - behaviour",
-         "s.yaml:9:5 agents[0].name: expected text of 1 to 64 characters, got nothing"),
-        ("name: test\n", "", "s.yaml:1:1 name: expected text of 1 to 64 characters, got nothing"),
+         "s.yaml:9:5 agents[0].name: expected text of 1 to 64 characters, got nothing "
+         "(name of the group; no two groups share one)"),
+        ("name: test\n", "", "s.yaml:1:1 name: expected text of 1 to 64 characters, got nothing "
+         "(name of the scenario; run folders carry it)"),
         ("target: distinct", "target: {kind: fixed}",
-         f"s.yaml:16:15 agents[1].behaviour.target.label: {LABEL}nothing"),
+         f"s.yaml:16:15 agents[1].behaviour.target.label: {LABEL}nothing "
+         "(the target label, from 0)"),
         ("target: distinct", "target: {kind: distinct, labels: [1, x]}",
          f"s.yaml:16:44 agents[1].behaviour.target.labels[1]: {LABEL}'x'"),
         # Names.
@@ -338,6 +341,127 @@ def test_the_digest_tells_games_apart_and_ignores_what_is_no_part_of_the_game():
     assert parse(BASE, "s", ["compute.device=cpu", "description=x"]).digest() == digest
     assert parse(BASE, "s", ["compute.threads=2", "compute.together=false"]).digest() == digest
     assert parse(BASE, "s", ["compute.bfloat16=true"]).digest() != digest
+
+
+PATCH = "trigger: {kind: patch, "
+POSITION = "agents[1].behaviour.trigger.position[1]: expected a whole number from 0 to "
+
+
+@pytest.mark.parametrize(
+    ("new", "line"),
+    [
+        ("colour: [255]}",
+         "s.yaml:17:39 agents[1].behaviour.trigger.colour[0]: expected a number from 0 to 1, "
+         "got 255"),
+        ("colour: [red, 0]}",
+         "s.yaml:17:39 agents[1].behaviour.trigger.colour[0]: expected a number from 0 to 1, "
+         "got 'red'"),
+        ("position: [5, -1]}", "s.yaml:17:44 " + POSITION + "100000, got -1"),
+        ("position: [5]}", "s.yaml:17:40 " + POSITION + "100000, got nothing"),
+        # Where no branch's type fits, all are told.
+        ("colour: 1}",
+         "s.yaml:17:38 agents[1].behaviour.trigger.colour: expected 'random' or a list of 1 to 64 "
+         "items, got 1"),
+        ("colour: []}",
+         "s.yaml:17:38 agents[1].behaviour.trigger.colour: expected 'random' or a list of 1 to 64 "
+         "items, got an empty list"),
+    ],
+)  # fmt: skip
+def test_of_a_union_the_branch_whose_type_fits_is_told(new, line):
+    """Case misleading-shape: 255 in a colour, not "a list of 1 to 64 items, got a list of 1"."""
+    assert lines(changed("trigger: {kind: random_badnet, epsilon: 0.15, draw: per_agent}",
+                         PATCH + new)) == [line]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "data", "line"),
+    [
+        ("-1", "digits}", "16:15 agents[1].behaviour.target: expected a label from 0 to 9, got -1"),
+        ("{kind: distinct, labels: [-1]}", "digits}",
+         "16:41 agents[1].behaviour.target.labels[0]: expected a label from 0 to 9, got -1"),
+        # What is not known before the data are read is not claimed.
+        ("-1", "npz, path: x.npz}",
+         "16:15 agents[1].behaviour.target: expected a whole number from 0 to 1000000, got -1"),
+    ],
+)  # fmt: skip
+def test_a_label_below_zero_is_told_as_one_above_the_last_is(target, data, line):
+    """Case misleading-shape: a target of -1 is answered like one of 10."""
+    text = changed("target: distinct", f"target: {target}").replace(
+        "{kind: digits}", f"{{kind: {data}"
+    )
+    assert lines(text) == [f"s.yaml:{line}"]
+
+
+def test_the_only_item_being_wrong_does_not_make_its_list_too_short():
+    """Case false-length-error."""
+    text = (
+        "name: t\ndata: {kind: digits}\nmodel: {kind: softmax}\n"
+        "agents: [{name: m, behaviour: {kind: backdoor, target: 0, trigger: {kind: pach}}}]\n"
+        "defenders: {u: []}\n"
+    )
+    (line,) = lines(text)
+    assert line.startswith("s.yaml:4:75 agents[0].behaviour.trigger.kind: expected one of ")
+    assert line.endswith("got 'pach' (did you mean 'patch'?)")
+    # A list that is too short is still told.
+    assert lines(text, "agents=[]") == [
+        "--set agents: expected a list of 1 to 10000 items, got an empty list"
+    ]
+    (line,) = lines(text.replace("pach", "patch"), "defenders={u: [{kind: cutmixx}]}")
+    assert line.endswith("got 'cutmixx' (did you mean 'cutmix'?)")
+
+
+def test_set_changes_one_field_of_a_block_that_the_file_leaves_to_its_default():
+    """Case learning-rate-path."""
+    text = changed("  optimizer: {kind: sgd, lr: 0.05}\n", "")
+    usual = parse(text, "s").training.optimizer
+    changed_one = parse(text, "s", ["training.optimizer.lr=0.01"]).training.optimizer
+    assert changed_one == usual.model_copy(update={"lr": 0.01})
+    assert usual.lr != 0.01
+    # The kind may be set beside it, before or after.
+    both = ["training.optimizer.kind=adam", "training.optimizer.beta1=0.5"]
+    for order in (both, both[::-1]):
+        assert parse(text, "s", order).training.optimizer.beta1 == 0.5
+    deeper = ["game=federated", "defenders={mean: [{kind: mean}]}"]
+    server = parse(text, "s", [*deeper, "federation.server_optimizer.lr=0.5"])
+    assert server.federation.server_optimizer.lr == 0.5
+    # A block that is there keeps what it is.
+    assert parse(BASE, "s", ["training.optimizer.momentum=0"]).training.optimizer.lr == 0.05
+
+
+def test_set_of_the_default_is_the_game_that_it_was():
+    text = changed("  optimizer: {kind: sgd, lr: 0.05}\n", "")
+    same = parse(text, "s", ["training.optimizer.lr=0.05"])
+    assert same.digest() == parse(text, "s").digest()
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("training.lr=0.01", "(did you mean training.optimizer.lr?)"),
+        ("lr=0.01", "(did you mean training.optimizer.lr?)"),
+        ("training.rounds=3", "(did you mean federation.rounds?)"),
+        ("agents.mallory.poison_rate=0.1", "(did you mean agents[1].behaviour.poison_rate?)"),
+        ("training.optimizer.beta1=0.5", "(a field of kind: adam)"),
+        # A name that lies nowhere gets the known ones; one almost right the nearest.
+        ("training.zzz=1", "(known: epochs, batch_size, optimizer, schedule, label_smoothing, "
+         "validation_share, early_stopping, augment)"),
+        ("training.epoch=1", "(did you mean 'epochs'?)"),
+    ],
+)  # fmt: skip
+def test_a_field_in_the_wrong_place_is_told_where_it_lies(override, hint):
+    """Case learning-rate-path: training.lr."""
+    (line,) = lines(BASE, override)
+    assert line.endswith(hint)
+
+
+def test_what_a_missing_field_is_for_is_told_with_how_to_write_it():
+    """Case mnist-root."""
+    (line,) = lines(BASE, "data={kind: mnist}")
+    assert line.startswith("--set data.root: expected text such as data, got nothing (folder of ")
+    assert (
+        "with `download: true` they are fetched into it, as in root: data, download: true" in line
+    )
+    parse(BASE, "s", ["data={kind: mnist, root: data, download: true}"])
 
 
 def test_files_are_named_in_messages(tmp_path):
