@@ -12,6 +12,7 @@ from flwr.app import Context, Message
 
 from clients.agent_file import AgentFile
 from clients.behaviours.private import Private
+from learning.data.deal import contributed_rows
 from learning.method import kind_of
 from scenarios.quoting import nearest, shown
 from scenarios.schema import Scenario
@@ -121,7 +122,7 @@ def _agree_to_length(agent: AgentFile, scenario: Scenario, behaviour: object) ->
     federation, most = scenario.federation, agent.accept.max_local_epochs
     epochs = float(federation.local_epochs)
     if federation.local_steps is not None and isinstance(behaviour, Private):
-        rows = behaviour.rows * (1 - scenario.run_time_share)
+        rows = contributed_rows(behaviour.rows, scenario.run_time_share)
         epochs = federation.local_steps * scenario.training.batch_size / rows
     if epochs > most:
         raise Refused(

@@ -7,7 +7,6 @@ number (`fixed`), `random` or `distinct`.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import Annotated, Literal
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from clients.behaviours.base import Seat
 from learning.pool import Ints
+from learning.shares import count_of
 
 Label = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 Labels = Annotated[tuple[Label, ...], Field(min_length=1, max_length=10_000)]
@@ -83,7 +83,7 @@ class DistinctTarget(TargetPolicy):
 
 
 class SharedTarget(TargetPolicy):
-    """The first ``share * count`` agents (half rounds up) take `label`, the rest other labels.
+    """The first ``share * count`` agents (halves up) take `label`, the rest other labels.
 
     S0 E4's label overlap; A.2.5 spreads the rest evenly over the other labels in its tables, and
     "redistribute[s] 10 labels out randomly" in its Figure 6.
@@ -91,7 +91,7 @@ class SharedTarget(TargetPolicy):
 
     kind: Literal["shared"] = "shared"
     label: Label = Field(description="The label that the first agents share.")
-    share: float = Field(ge=0, le=1, description="Share of the group that takes it.")
+    share: float = Field(ge=0, le=1, description="Share of the group that takes it (halves up).")
     others: Labels | None = Field(
         None, description="Labels that the rest take in turn; null: all but `label`."
     )
@@ -113,7 +113,7 @@ class SharedTarget(TargetPolicy):
     def single(self, seat: Seat) -> int:
         """Return the shared label, or the agent's turn among the others."""
         label = check_label(self.label, seat)
-        sharing = math.floor(self.share * seat.count + 0.5)
+        sharing = count_of(self.share, seat.count)
         if seat.index < sharing:
             return label
         if self.rest == "random":

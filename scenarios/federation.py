@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from learning.shares import count_of
 
 
 class _Spec(BaseModel):
@@ -79,8 +80,8 @@ class FederationSpec(_Spec):
         1.0,
         gt=0,
         le=1,
-        description="Share of the agents sampled for a round, by name, from the seed; at least "
-        "one.",
+        description="Share of the agents sampled for a round, by name, from the seed (halves "
+        "up: 3 of 5 with 0.5); at least one.",
     )
     agents_per_round: int | None = Field(
         None,
@@ -93,7 +94,7 @@ class FederationSpec(_Spec):
         ge=0,
         le=1,
         description="Share of each round's agents that are malicious, the same in every round "
-        "(half rounds up); null: as the draw among all agents has it.",
+        "(halves up); null: as the draw among all agents has it.",
         json_schema_extra={"origin": "ours"},
     )
     server_optimizer: ServerOptimizer = Field(
@@ -103,8 +104,8 @@ class FederationSpec(_Spec):
         0.5,
         gt=0,
         le=1,
-        description="Share of the sampled agents whose updates must be admitted; a round with "
-        "fewer leaves the model as it is.",
+        description="Share of the sampled agents whose updates must be admitted (rounded up, at "
+        "least one); a round with fewer leaves the model as it is.",
         json_schema_extra={"origin": "ours"},
     )
     fallback: Literal["skip", "median"] = Field(
@@ -118,14 +119,18 @@ class FederationSpec(_Spec):
         1, ge=1, le=100_000, description="Rounds between two evaluations; the last round counts."
     )
 
+    def enough(self, invited: int) -> int:
+        """Return how many updates of `invited` agents must be admitted, at least 1."""
+        return max(1, count_of(self.quorum, invited, rounding="ceil"))
+
 
 def round_size(federation: FederationSpec, agents: int) -> int:
     """Return how many of `agents` are sampled for a round, at least 1."""
     if federation.agents_per_round is not None:
         return min(federation.agents_per_round, agents)
-    return max(1, round(federation.participation * agents))
+    return max(1, count_of(federation.participation, agents))
 
 
 def malicious_in_round(share: float, participants: int) -> int:
-    """Return the fixed number of malicious agents in a round; half rounds up."""
-    return math.floor(share * participants + 0.5)
+    """Return the fixed number of malicious agents in a round; halves up."""
+    return count_of(share, participants)

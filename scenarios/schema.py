@@ -123,8 +123,8 @@ class PoisonCount(_Spec):
     )
     rounding: Literal["nearest", "floor", "ceil"] = Field(
         "nearest",
-        description="How a fractional number of rows is rounded; S0's printed counts fit no "
-        "single rule.",
+        description="How a fractional number of poisoned rows is rounded; nearest rounds halves "
+        "up, as all other shares are. S0's printed counts fit no single rule.",
         json_schema_extra={"origin": "ours"},
     )
 
@@ -210,7 +210,7 @@ class Scenario(_Spec):
         0.4,
         ge=0,
         lt=1,
-        description="Share of all training rows that the defender itself holds (V_d).",
+        description="Share of all training rows that the defender itself holds (V_d; halves up).",
         json_schema_extra={"origin": "paper"},
     )
     run_time_share: float = Field(
@@ -218,7 +218,7 @@ class Scenario(_Spec):
         gt=0,
         lt=1,
         description="Share of an agent's rows that it keeps for run time, where its backdoor is "
-        "scored.",
+        "scored (halves up; at least one row, and not all).",
         json_schema_extra={"origin": "paper"},
     )
     partition: AnyPartition = Field(

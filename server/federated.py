@@ -6,7 +6,6 @@ all of them go through a round together, so that a runtime can train their agent
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -149,9 +148,11 @@ class _Play:
         self._fresh = {name: value.cpu() for name, value in start.module.state_dict().items()}
         self._lines = {name: Line.of(defences) for name, defences in scenario.defenders.items()}
         # The same rows in every round and world: augmented once.
-        self._trained_on = {
+        augmented = {
             name: _augmented(line, self._own, self._defender) for name, line in self._lines.items()
         }
+        self._trained_on = {name: pool for name, (pool, _) in augmented.items()}
+        self._remarks = {name: remarks for name, (_, remarks) in augmented.items()}
         self._left_out: dict[Side, tuple[str, ...]] = {
             (name, world, part): left_out
             for name, line in self._lines.items()
@@ -212,7 +213,7 @@ class _Play:
         got = self._collect(before, models, invited, number)
         for key in sides:
             if self._below_quorum(got.admitted[key], len(invited[key])):
-                enough = math.ceil(self._scenario.federation.quorum * len(invited[key])) or 1
+                enough = self._scenario.federation.enough(len(invited[key]))
                 self._exchange.wait_for(invited[key], enough, began)
         own = self._own_models(models, number)
         played = {
@@ -321,7 +322,7 @@ class _Play:
         )
 
     def _below_quorum(self, admitted: Mapping[str, State], invited: int) -> bool:
-        return not admitted or len(admitted) < self._scenario.federation.quorum * invited
+        return len(admitted) < self._scenario.federation.enough(invited)
 
     def _tell(
         self,
@@ -381,23 +382,28 @@ class _Play:
         by_agent: dict[str, tuple[Trained, ...]] = {
             agent: models[part] for part in models for agent in self._left_out[(name, world, part)]
         }
-        work = float(len(models))
-        return Outcome(Predictor(models[SHARED], by_agent, work=work), (), self._own)
+        predictor = Predictor(
+            models[SHARED], by_agent, work=float(len(models)), notes=self._remarks[name]
+        )
+        return Outcome(predictor, (), self._own)
 
     def _state(self, standing: Standing) -> State:
         return self._layout.unflat(standing.weights, standing.buffers)
 
 
-def _augmented(line: Line, pool: Pool, defender: Defender) -> Pool:
+def _augmented(line: Line, pool: Pool, defender: Defender) -> tuple[Pool, tuple[str, ...]]:
+    """Return the defender's rows after its augmentations, and what these have to say."""
+    remarks: list[str] = []
     for augmentation in line.augmentations:
         steps = augmentation.augment(pool, defender)
         try:
             next(steps)
         except StopIteration as end:
-            pool = end.value
+            before, pool = pool, end.value
         else:
             raise ValueError("an augmentation that trains models cannot be played in rounds")
-    return pool
+        remarks += augmentation.remarks(before, pool)
+    return pool, tuple(remarks)
 
 
 def _record(state: Mapping[str, Tensor]) -> ArrayRecord:

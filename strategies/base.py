@@ -157,6 +157,15 @@ class Augmentation(Defence):
     def augment(self, pool: Pool, defender: Defender) -> Steps[Pool]:
         """Return the pool to go on with; a generator like `Filter.inspect`."""
 
+    def remarks(self, before: Pool, after: Pool) -> tuple[str, ...]:
+        """Return one line for the report for each thing that was asked for and not done.
+
+        Args:
+            before: The pool that `augment` was given.
+            after: The pool that it returned.
+        """
+        return ()
+
 
 class TrainingHook(Defence, BatchHook):
     """Acts on each training batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from learning.pool import Pool
 from learning.training.job import BatchHook, Steps, Training
@@ -47,6 +47,7 @@ def defend(
     """
     hooks: list[BatchHook] = []
     verdicts: list[tuple[str, Verdict]] = []
+    notes: list[str] = []
     indexing: Indexing | None = None
     for defence in defences:
         if isinstance(defence, Filter):
@@ -54,7 +55,8 @@ def defend(
             pool = pool.without_rows(verdict.removed.tolist())
             verdicts.append((str(getattr(defence, "kind", "")), verdict))
         elif isinstance(defence, Augmentation):
-            pool = yield from defence.augment(pool, defender)
+            before, pool = pool, (yield from defence.augment(pool, defender))
+            notes += defence.remarks(before, pool)
         elif isinstance(defence, TrainingHook):
             hooks.append(defence)
         elif isinstance(defence, Indexing):
@@ -64,4 +66,5 @@ def defend(
     else:
         models = yield [Training(pool, tuple(hooks))]
         predictor = Predictor(shared=tuple(models))
+    predictor = replace(predictor, notes=(*notes, *predictor.notes))
     return Outcome(predictor, tuple(verdicts), pool)

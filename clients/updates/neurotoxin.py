@@ -23,6 +23,7 @@ from torch import Tensor
 from clients.updates.base import Before, View
 from clients.updates.boosted import Boosted
 from clients.updates.vectors import times
+from learning.shares import count_of
 from learning.training.job import Steering
 
 
@@ -37,8 +38,8 @@ class Neurotoxin(Boosted):
         0.05,
         ge=0,
         lt=1,
-        description="Share of all weights that are left alone: those that the last round moved "
-        "most.",
+        description="Share of all weights that are left alone (halves up, never all of them): "
+        "those that the last round moved most.",
         json_schema_extra={"origin": "code"},
     )
     scale: float | None = Field(
@@ -61,7 +62,7 @@ class Neurotoxin(Boosted):
         if before.previous is None:
             return None
         moved = (before.start.double() - before.previous.double()).abs()
-        count = min(round(self.top_k * len(moved)), len(moved) - 1)
+        count = min(count_of(self.top_k, len(moved)), len(moved) - 1)
         return None if not count or not bool(moved.any()) else ~_largest(moved, count)
 
     def steering(self, before: Before) -> Steering:

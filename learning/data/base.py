@@ -65,8 +65,8 @@ class DataSource(Method):
         0.2,
         gt=0,
         lt=1,
-        description="Share of the rows kept as test set, without an official test split or with "
-        "`merge`.",
+        description="Share of the rows kept as test set (halves up; at least one row, and not "
+        "all), without an official test split or with `merge`.",
         json_schema_extra={"origin": "paper"},
     )
     train_rows: int | None = Field(

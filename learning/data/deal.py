@@ -8,21 +8,18 @@ itself and agree with all others.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from learning.data.base import DataError, DataSet, DataSource
 from learning.data.partition.base import Partition, as_rows
-from learning.data.rows import nearest, rows_in_play, without_noise
+from learning.data.rows import rows_in_play
 from learning.pool import DEFENDER, Floats, Ints
 from learning.seeds import numpy_generator
-
-Rounding = Literal["nearest", "floor", "ceil"]
+from learning.shares import Rounding, count_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +112,7 @@ def deal(
     data = rows_in_play(source, seed)
     rows = len(data.y_train)
     order = numpy_generator(seed, "deal/defender").permutation(rows)
-    held = nearest(defender_share * rows)
+    held = count_of(defender_share, rows)
     defender, rest = as_rows(order[:held]), as_rows(order[held:])
     elsewhere = dict(private or {})
     shares = _shares(data, [a for a in agents if a not in elsewhere], rest, partition, seed, held)
@@ -169,7 +166,7 @@ def contributed_rows(share_size: int, run_time_share: float) -> int:
     """
     if share_size < 2:
         raise ValueError(f"expected a share of at least 2 rows, got {share_size}")
-    kept = min(max(nearest(share_size * run_time_share), 1), share_size - 1)
+    kept = min(max(count_of(run_time_share, share_size), 1), share_size - 1)
     return share_size - kept
 
 
@@ -197,12 +194,7 @@ def poison_count(rate: float, rows: float, *, rounding: Rounding | str = "neares
     Raises:
         ValueError: If the rounding is none of these.
     """
-    if rounding == "nearest":
-        return nearest(rate * rows)
-    if rounding not in ("floor", "ceil"):
-        raise ValueError(f"expected rounding nearest, floor or ceil, got {rounding!r}")
-    exact = without_noise(rate * rows)
-    return math.floor(exact) if rounding == "floor" else math.ceil(exact)
+    return count_of(rate, rows, rounding=rounding)
 
 
 def _check_parts(parts: list[Ints], agents: int, rows: int, partition: Partition) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +10,7 @@ from learning.data.base import DataError, DataSet, DataSource
 from learning.data.partition.base import as_rows
 from learning.pool import Ints
 from learning.seeds import numpy_generator
-
-
-def nearest(value: float) -> int:
-    """Round to the nearest integer, halves up."""
-    return math.floor(without_noise(value) + 0.5)
-
-
-def without_noise(value: float) -> float:
-    """Return a count of rows without the noise of binary fractions.
-
-    0.55 * 480 is 264.00000000000006 in binary, yet its ceiling must be 264.
-    """
-    return round(value, 6)
+from learning.shares import apportioned, count_of
 
 
 def rows_in_play(source: DataSource, seed: int) -> DataSet:
@@ -55,7 +42,7 @@ def _draw_test(data: DataSet, source: DataSource, seed: int) -> DataSet:
         x, y = np.concatenate([x, data.x_test]), np.concatenate([y, data.y_test])
     if len(y) < 2:
         raise DataError(f"expected at least 2 rows to draw a test set from, got {len(y)}")
-    count = min(max(nearest(source.test_share * len(y)), 1), len(y) - 1)
+    count = min(max(count_of(source.test_share, len(y)), 1), len(y) - 1)
     test = in_proportion(y, count, numpy_generator(seed, "deal/test"))
     train = np.setdiff1d(np.arange(len(y), dtype=np.int64), test, assume_unique=True)
     return replace(data, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])
@@ -80,10 +67,7 @@ def in_proportion(y: Ints, rows: int, generator: np.random.Generator) -> Ints:
     Returns:
         Positions, ascending, int64 (rows,).
     """
-    counts = np.bincount(y)
-    quota, remainder = np.divmod(rows * counts, len(y))
-    order = np.argsort(-remainder, kind="stable")
-    quota[order[: rows - int(quota.sum())]] += 1
+    quota = apportioned(rows, np.bincount(y))
     drawn = [
         generator.permutation(np.flatnonzero(y == label))[:count]
         for label, count in enumerate(quota.tolist())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from learning.answers import decided
+from learning.shares import count_of
 from learning.training.batches import Batch, BatchMaker
 from learning.training.length import Length
 from learning.training.nets import Net, State
@@ -48,7 +49,7 @@ class Progress:
         if not held or not self.curve:
             return None
         figures = self.curve[(best or len(self.curve)) - 1]
-        return round(figures["validation_accuracy"] * held), held
+        return count_of(figures["validation_accuracy"], held), held
 
 
 def restores(stopping: EarlyStopping | None, progress: Progress) -> bool:

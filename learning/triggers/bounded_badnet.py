@@ -8,7 +8,6 @@ lies, how its sides are rounded and how it is filled are left open by the paper.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from pydantic import ConfigDict, Field
 
 from learning.pool import Bools, Ints
 from learning.seeds import numpy_generator
+from learning.shares import count_of
 from learning.triggers.base import Pattern, Trigger, TriggerKey
 
 
@@ -32,7 +32,8 @@ class BoundedBadNet(Trigger):
         0.2,
         gt=0,
         le=1,
-        description="Sides of the bounded area, as a share of height and of width.",
+        description="Sides of the bounded area, as a share of height and of width (halves up, at "
+        "least one pixel).",
         json_schema_extra={"origin": "paper"},
     )
     p2: float = Field(
@@ -49,8 +50,8 @@ class BoundedBadNet(Trigger):
     )
     fill: Literal["exact", "bernoulli"] = Field(
         "exact",
-        description="`exact`: the nearest number of pixels, without replacement; `bernoulli`: "
-        "each pixel with probability p2.",
+        description="`exact`: the nearest number of pixels (halves up), without replacement; "
+        "`bernoulli`: each pixel with probability p2.",
         json_schema_extra={"origin": "ours"},
     )
     drawn: Literal["per_agent", "per_row"] = Field(
@@ -67,7 +68,7 @@ class BoundedBadNet(Trigger):
         purpose = f"trigger/bounded/{key.purpose}" if per_row else "trigger/bounded"
         generator = numpy_generator(key.seed, purpose, agent=key.agent)
         count = rows if per_row else 1
-        sides = tuple(max(1, math.floor(self.p1 * side + 0.5)) for side in (height, width))
+        sides = tuple(max(1, count_of(self.p1, side)) for side in (height, width))
         cover = np.zeros((count, height, width), np.bool_)
         corners = self._corners(count, (height, width), sides, generator)
         for out, (row, column), area in zip(
@@ -92,7 +93,7 @@ class BoundedBadNet(Trigger):
         coins = draws.random((count, pixels))
         if self.fill == "exact":  # the pixels with the smallest coins
             ranks = coins.argsort(axis=1).argsort(axis=1)
-            filled = ranks < math.floor(self.p2 * pixels + 0.5)
+            filled = ranks < count_of(self.p2, pixels)
         else:
             filled = coins < self.p2
         return filled.reshape(count, *sides)

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from learning.shares import count_of
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
 from strategies.aggregation.gram import Doubles
 from strategies.aggregation.selection import average_of, lowest
@@ -50,7 +51,7 @@ class DnC(Aggregator):
         1.0,
         ge=0,
         le=2,
-        description="Updates dropped in an iteration, in units of f.",
+        description="Updates dropped in an iteration, in units of f; halves round up.",
         json_schema_extra={"origin": "paper"},
     )
 
@@ -65,7 +66,7 @@ class DnC(Aggregator):
         for _ in range(self.iterations):
             drawn = torch.randperm(updates.width, generator=generator)[: self.coordinates]
             rows = updates.some(drawn.sort().values)
-            votes[lowest(outlier_scores(rows), n - int(self.filtered * self.f))] += 1
+            votes[lowest(outlier_scores(rows), n - count_of(self.filtered, self.f))] += 1
         return average_of(updates, np.flatnonzero(votes == votes.max()), context.memory)
 
 

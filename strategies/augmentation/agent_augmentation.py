@@ -8,6 +8,9 @@ of an attacker's samples that is poisoned, and p_1, p_2, the extent of the trigg
 the clean part would be 88 %, not 40 %; so p_0 is read as 1 here (`poison_rate`; 0.2 gives the
 other reading) and 0.2 as the density of the trigger.
 
+The rows to stamp are counted over all simulated agents and then shared out, so that a small rate of
+many small parts is not rounded away.
+
 Backdoor adversarial training in S0 A.2.6 (after Geiping et al. 2021) is the same method with
 other numbers: share 0.5, 20 agents, epsilon 0.4.
 """
@@ -21,6 +24,7 @@ from pydantic import Field
 
 from learning.method import one_of
 from learning.pool import DEFENDER, Block, Floats, Ints, Pool
+from learning.shares import apportioned, count_of
 from learning.training.job import Steps
 from learning.triggers.base import Trigger, TriggerKey
 from learning.triggers.random_badnet import RandomBadNet
@@ -49,22 +53,25 @@ class AgentAugmentation(Augmentation):
         0.6,
         ge=0,
         le=1,
-        description="Share of the defender's rows that is given to the simulated agents.",
+        description="Share of the defender's rows that is given to the simulated agents (halves "
+        "up).",
         json_schema_extra={"origin": "paper"},
     )
     agents: int = Field(
         20,
         ge=1,
         le=100_000,
-        description="Number of simulated agents; each has a trigger of its own and an equal part.",
+        description="Number of simulated agents; each has a trigger of its own and an equal part. "
+        "The report says how many are left without a row.",
         json_schema_extra={"origin": "ours"},
     )
     poison_rate: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="Share of a simulated agent's part that carries its trigger; 1 reads S1's "
-        "'40 % clean', 0.2 its 'poison rate of simulated attackers'.",
+        description="Share of the simulated agents' rows that carries a trigger (halves up over "
+        "all of them, then shared out by largest remainders); 1 reads S1's '40 % clean', 0.2 its "
+        "'poison rate of simulated attackers'.",
         json_schema_extra={"origin": "deduced"},
     )
     trigger: AnyTrigger = Field(
@@ -88,11 +95,37 @@ class AgentAugmentation(Augmentation):
         block = _own_block(pool)
         kept = np.flatnonzero(~np.isin(block.ids, np.asarray(pool.removed, np.int64)))
         order = defender.numpy_generator("agent_augmentation").permutation(kept)
-        parts = np.array_split(order[: round(self.share * len(order))], self.agents)
-        x = block.x.copy()
-        for index, part in enumerate(parts):
-            self._stamp(x, part[: round(self.poison_rate * len(part))], index, defender)
+        sizes, stamped = self._counts(len(order))
+        x, first = block.x.copy(), 0
+        for index, (size, count) in enumerate(zip(sizes.tolist(), stamped.tolist(), strict=True)):
+            self._stamp(x, order[first : first + count], index, defender)
+            first += size
         return pool.with_block(Block(block.owner, block.first_id, x, block.y))
+
+    def remarks(self, before: Pool, after: Pool) -> tuple[str, ...]:
+        """Say which triggers lie on no row, and which rows look as they did."""
+        old, new = _own_block(before), _own_block(after)
+        stamped = self._counts(int(np.isin(old.ids, before.ids).sum()))[1]
+        total, changed = int(stamped.sum()), int((old.x != new.x).any(axis=(1, 2, 3)).sum())
+        idle = int((stamped == 0).sum()) if self.share * self.poison_rate > 0 else 0
+        lines = []
+        if idle:
+            lines.append(
+                f"augmentation: the rate stamps {total} of the defender's rows, so that {idle} of "
+                f"{self.agents} triggers lie on none"
+            )
+        if changed < total:
+            lines.append(
+                f"augmentation: {total - changed} of {total} stamped rows look as they did: their "
+                "trigger covers no pixel"
+            )
+        return tuple(lines)
+
+    def _counts(self, rows: int) -> tuple[Ints, Ints]:
+        """Return for each simulated agent its rows, of the defender's `rows`, and those stamped."""
+        given = count_of(self.share, rows)
+        sizes = apportioned(given, np.ones(self.agents, np.int64))
+        return sizes, apportioned(count_of(self.poison_rate, given), sizes)
 
     def _stamp(self, x: Floats, rows: Ints, index: int, defender: Defender) -> None:
         if len(rows):

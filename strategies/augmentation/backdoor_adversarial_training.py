@@ -44,21 +44,24 @@ class BackdoorAdversarialTraining(Augmentation):
         0.5,
         ge=0,
         le=1,
-        description="Share of the defender's rows that is allotted to triggers, in equal parts.",
+        description="Share of the defender's rows that is allotted to triggers, in equal parts "
+        "(halves up).",
         json_schema_extra={"origin": "paper"},
     )
     triggers: int = Field(
         20,
         ge=1,
         le=100_000,
-        description="Number of different triggers.",
+        description="Number of different triggers; the report says how many are left without a "
+        "row.",
         json_schema_extra={"origin": "paper"},
     )
     poison_rate: float = Field(
         0.4,
         ge=0,
         le=1,
-        description="Share of the rows allotted to a trigger that carry it (p); 1 for all.",
+        description="Share of the rows allotted to triggers that carry theirs (p; halves up over "
+        "all of them, then shared out by largest remainders); 1 for all.",
         json_schema_extra={"origin": "paper"},
     )
     trigger: AnyTrigger = Field(
@@ -78,10 +81,16 @@ class BackdoorAdversarialTraining(Augmentation):
         Raises:
             ValueError: If the defender has no rows left in the pool.
         """
-        same = AgentAugmentation(
+        return (yield from self._same().augment(pool, defender))
+
+    def remarks(self, before: Pool, after: Pool) -> tuple[str, ...]:
+        """Say which triggers lie on no row, and which rows look as they did."""
+        return self._same().remarks(before, after)
+
+    def _same(self) -> AgentAugmentation:
+        return AgentAugmentation(
             share=self.share,
             agents=self.triggers,
             poison_rate=self.poison_rate,
             trigger=self.trigger,
         )
-        return (yield from same.augment(pool, defender))

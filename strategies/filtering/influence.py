@@ -26,6 +26,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from learning.pool import DEFENDER, Bools, Ints, Pool
+from learning.shares import count_of
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Verdict
 from strategies.checks import refuse_unused
@@ -64,7 +65,7 @@ class Influence(RankedFilter):
         gt=0,
         le=1,
         description="Share of the defender's rows that is kept out of this filter's training and "
-        "judges the others; at least one row. Read with judge: validation.",
+        "judges the others (halves up; at least one row). Read with judge: validation.",
         json_schema_extra={"origin": "ours"},
     )
     damping: float = Field(
@@ -130,7 +131,7 @@ class Influence(RankedFilter):
             return np.zeros(len(pool), np.bool_)
         at = pool.owners.index(DEFENDER) if DEFENDER in pool.owners else -1
         own = pool.owner_index == at
-        count = max(1, round(self.held_out * int(own.sum())))
+        count = max(1, count_of(self.held_out, int(own.sum())))
         if not own.any() or count >= len(pool):
             raise ValueError(
                 "influence: expected rows of the defender's in the pool, and others, got "

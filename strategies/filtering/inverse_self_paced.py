@@ -32,6 +32,7 @@ from pydantic import Field, model_validator
 
 from learning.answers import decided_rows
 from learning.pool import Bools, Ints, Pool
+from learning.shares import count_of
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.filtering.lockstep import in_lockstep
@@ -95,7 +96,8 @@ class InverseSelfPaced(Filter):
         0.25,
         gt=0,
         le=1,
-        description="Share of the chosen rows that an iteration trains on (alpha).",
+        description="Share of the chosen rows that an iteration trains on (alpha; halves up, two "
+        "rows at least).",
         json_schema_extra={"origin": "paper"},
     )
     first_sample: Literal["expansion", "half"] = Field(
@@ -161,8 +163,8 @@ class InverseSelfPaced(Filter):
         50_000,
         ge=1,
         description="All epochs here are for a pool of this many rows, S2's number; a smaller one "
-        "is trained for as many more as keep the number of steps. Models of fewer steps fit a "
-        "class or two, and so do their components. null: epochs as they stand.",
+        "is trained for as many more as keep the number of steps (halves up). Models of fewer "
+        "steps fit a class or two, and so do their components. null: epochs as they stand.",
         json_schema_extra={"origin": "deduced"},
     )
     learner_epochs: int = Field(
@@ -289,20 +291,20 @@ class InverseSelfPaced(Filter):
         share = min(1.0, subset * rows / left)
         if share > 0.999:
             return []
-        falling = max(1, min(self.anneal, int(1 / share)))
+        falling = max(1, min(self.anneal, count_of(1 / share, 1, rounding="floor")))
         times = [max(1, falling - step) for step in range(falling + self.settle)]
         return [min(1.0, share * factor) for factor in times]
 
     def scaled(self, epochs: int, rows: int) -> int:
         """Return how many epochs a pool of `rows` rows is trained for, at least `epochs`."""
-        return max(epochs, round(epochs * (self.reference_rows or 0) / rows))
+        return max(epochs, count_of((self.reference_rows or 0) / rows, epochs))
 
     def _sample(self, draws: RowDraws, chosen: Bools, purpose: str, *, first: bool) -> Bools:
         """Draw what an iteration trains on: two rows at least where there are two."""
         share = self.expansion
         if first and self.first_sample == "half":
             share = 0.5 if chosen.all() else 1.0
-        return draws.sample(purpose, chosen, max(2, round(share * chosen.sum())))
+        return draws.sample(purpose, chosen, max(2, count_of(share, int(chosen.sum()))))
 
     def _self_training(
         self, pool: Pool, defender: Defender, keep: Bools, suspicion: Doubles

@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from learning.pool import Pool
+from learning.shares import count_of
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.filtering.losses import losses_of, part
@@ -37,8 +38,8 @@ class IterativeTrimmedLoss(Filter):
         0.98,
         gt=0,
         le=1,
-        description="Share of the rows that is kept (alpha): 1 - an upper bound on the poisoned "
-        "share, which the defender is told.",
+        description="Share of the rows that is kept (alpha; halves up, at least one row): 1 - an "
+        "upper bound on the poisoned share, which the defender is told.",
         json_schema_extra={"origin": "paper"},
     )
     rounds: int = Field(
@@ -75,7 +76,7 @@ class IterativeTrimmedLoss(Filter):
         rows = np.arange(len(pool), dtype=np.int64)
         ties = RowDraws(pool, defender).uniform("trimmed loss/ties")
         keep, losses = np.ones(len(pool), np.bool_), np.zeros(len(pool))
-        count = max(1, round(self.kept_share * len(pool)))
+        count = max(1, count_of(self.kept_share, len(pool)))
         model: Trained | None = None
         for turn in range(self.rounds):
             asked = Training(

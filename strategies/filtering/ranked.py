@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from learning.pool import Bools, Ints, Pool
+from learning.shares import count_of
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
 from strategies.filtering.principal import Doubles
@@ -27,7 +28,7 @@ class RankedFilter(Filter):
         ge=0,
         le=1,
         description="Share of the rows (of each class, with per: class) to remove, the defender's "
-        "guess of the poison; S3 removes 3 %. Read with remove: share.",
+        "guess of the poison (halves up); S3 removes 3 %. Read with remove: share.",
         json_schema_extra={"origin": "paper"},
     )
     count: int = Field(
@@ -83,7 +84,7 @@ def highest(
     for own in classes:
         may[own[scores[own] == scores[own].min()]] = False
     for rows in classes if per == "class" else [np.arange(len(scores))]:
-        count = amount if isinstance(amount, int) else round(amount * len(rows))
+        count = amount if isinstance(amount, int) else count_of(amount, len(rows))
         open_rows = rows[may[rows]]
         order = open_rows[np.lexsort((ties[open_rows], scores[open_rows]))[::-1]]
         out[order[:count]] = True

@@ -54,8 +54,8 @@ class Sever(Filter):
         0.015,
         ge=0,
         le=1,
-        description="Share of the rows that is removed in each round; half the bound on the poison "
-        "that the defender is told (3 %, as in S3).",
+        description="Share of the rows that is removed in each round (halves up); half the bound "
+        "on the poison that the defender is told (3 %, as in S3).",
         json_schema_extra={"origin": "deduced"},
     )
     rounds: int = Field(

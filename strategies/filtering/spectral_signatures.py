@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from learning.pool import Bools, Floats, Ints, Pool
+from learning.shares import count_of
 from learning.training.job import Steps, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
@@ -59,7 +60,8 @@ class SpectralSignatures(Filter):
         1.5,
         gt=0,
         le=100,
-        description="How many times the expected poison is removed; read with remove: rate.",
+        description="How many times the expected poison is removed (halves up); read with remove: "
+        "rate.",
         json_schema_extra={"origin": "paper"},
     )
     count: int = Field(
@@ -100,7 +102,7 @@ class SpectralSignatures(Filter):
             return out
         for rows in classes:
             share = self.multiplier * self.expected_poison
-            count = self.count if self.remove == "count" else round(share * len(rows))
+            count = self.count if self.remove == "count" else count_of(share, len(rows))
             out[rows[_top(ranked[rows], count)]] = True
         return out
 

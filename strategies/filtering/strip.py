@@ -2,13 +2,15 @@
 
 Gao et al., STRIP: A Defence Against Trojan Attacks on Deep Neural Networks, ACSAC 2019. An input is
 superimposed with N clean images; the mean entropy (bits) of the predictions, eq. 3 and 4, is low
-where a trigger decides them whatever lies below. The detection boundary is the `frr` quantile of a
-normal distribution fitted to the entropies of clean inputs.
+where a trigger decides them whatever lies below. The detection boundary is the `frr` quantile of
+a normal distribution fitted to the entropies of clean inputs, by maximum likelihood as in the
+authors' code: its standard deviation divides by n.
 
 The paper judges inputs at run time, by a model that is already deployed. Here it is used as a
 simple reference to judge *training rows*, by a model trained on all of them; clean images are the
 defender's own rows, and all rows are superimposed with the same N of them (`ours`; the paper draws
-anew for each input).
+anew for each input). A row that is one of the N is not superimposed with itself, as no input of
+the paper's is: it has N - 1 partners.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from learning.pool import DEFENDER, Floats, Pool
+from learning.pool import DEFENDER, Floats, Ints, Pool
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.filtering.principal import Doubles
@@ -67,8 +69,9 @@ class Strip(Filter):
             clean = np.ones(len(pool), np.bool_)
             notes = ("the defender has no rows: the boundary is that of all rows",)
         (model,) = yield [Training(pool)]
-        overlays = pool.x[RowDraws(pool, defender).sample("strip", clean, self.images)]
-        entropies = mean_entropies(model, pool.x, overlays, self.blend, defender)
+        drawn = RowDraws(pool, defender).sample("strip", clean, self.images)
+        itself = np.where(drawn, drawn.cumsum() - 1, -1)
+        entropies = mean_entropies(model, pool.x, pool.x[drawn], self.blend, defender, itself)
         if not np.isfinite(entropies).all():
             return unjudged(pool, "the predictions are not finite (training diverged)")
         gone = entropies < boundary(entropies[clean], self.frr)
@@ -81,6 +84,7 @@ def mean_entropies(
     overlays: Floats,
     blend: Literal["sum", "mean"],
     defender: Defender,
+    itself: Ints | None = None,
 ) -> Doubles:
     """Return the mean entropy of the predictions of each superimposed row.
 
@@ -90,6 +94,8 @@ def mean_entropies(
         overlays: What each is superimposed with, float32 (N, C, H, W).
         blend: How.
         defender: Computes, in batches.
+        itself: For each row the position among `overlays` of its own image, which does not count
+            where there are others, or -1; int64 (n,). None: no row is among them.
 
     Returns:
         float64 (n,), bits.
@@ -101,7 +107,12 @@ def mean_entropies(
         both = rows[:, None] + overlays
         both = np.minimum(both, 1) if blend == "sum" else both / 2
         logits = defender.logits(model, both.reshape(-1, *x.shape[1:]).astype(np.float32))
-        out[first : first + together] = entropies_of(logits).reshape(len(rows), -1).mean(axis=1)
+        each = entropies_of(logits).reshape(len(rows), -1)
+        if itself is not None and len(overlays) > 1:
+            own = np.arange(len(overlays)) == itself[first : first + together, None]
+            out[first : first + together] = each.mean(axis=1, where=~own)
+        else:
+            out[first : first + together] = each.mean(axis=1)
     return out
 
 

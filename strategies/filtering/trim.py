@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import nn
 
 from learning.pool import Bools, Pool
+from learning.shares import count_of
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.filtering.losses import losses_of, part
@@ -48,7 +49,7 @@ class Trim(Filter):
         ge=0,
         lt=1,
         description="Upper bound on the poisoned share of all rows that the defender is told; so "
-        "many rows are removed.",
+        "many rows are removed (halves up; one row is always kept).",
         json_schema_extra={"origin": "ours"},
     )
     max_turns: int = Field(
@@ -75,7 +76,7 @@ class Trim(Filter):
         if not len(pool):
             return Verdict(pool.ids, pool.ids, np.zeros(0, np.float32), ())
         draws = RowDraws(pool, defender)
-        count = max(1, round((1 - self.expected_poison) * len(pool)))
+        count = max(1, len(pool) - count_of(self.expected_poison, len(pool)))
         keep = draws.sample("trim/start", np.ones(len(pool), np.bool_), count)
         losses = yield from self._fitted(pool, defender, keep)
         best, found, fell, turn = np.inf, (keep, losses), True, 0

@@ -24,6 +24,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from learning.shares import count_of
 from strategies.base import TrainingHook
 from strategies.checks import refuse_unused
 
@@ -59,8 +60,8 @@ class MaxUp(TrainingHook):
         0.5,
         ge=0,
         le=1,
-        description="Side of the square, as a share of height and width (16 of 32 pixels); read "
-        "with change: cutout.",
+        description="Side of the square, as a share of height and width (16 of 32 pixels; halves "
+        "up); read with change: cutout.",
         json_schema_extra={"origin": "code"},
     )
 
@@ -85,9 +86,10 @@ class MaxUp(TrainingHook):
         """Return where the squares are, bool (n, 1, H, W); their centres may be anywhere."""
         inside = []
         for length in x.shape[2:]:
+            side = count_of(self.side, length)
             centre = torch.randint(length, (len(x), 1), generator=generator)
-            first = centre - round(self.side * length) // 2
+            first = centre - side // 2
             at = torch.arange(length)
-            inside.append((at >= first) & (at < first + round(self.side * length)))
+            inside.append((at >= first) & (at < first + side))
         rows, columns = inside
         return (rows[:, None, :, None] & columns[:, None, None, :]).to(x.device)

@@ -21,6 +21,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from learning.shares import count_of, counts_of
 from strategies.base import TrainingHook
 
 
@@ -34,22 +35,24 @@ class PoisonPatches(TrainingHook):
         0.5,
         ge=0,
         le=1,
-        description="Share of a batch that carries the patch of its own class; the others carry "
-        "that of another class. The authors' code has several splits, half and half among them.",
+        description="Share of a batch that carries the patch of its own class (halves up); the "
+        "others carry that of another class. The authors' code has several splits, half and half "
+        "among them.",
         json_schema_extra={"origin": "code"},
     )
     smallest: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="Smallest side of a patch, as a share of the image's.",
+        description="Smallest side of a patch, as a share of the image's, rounded down as in the "
+        "authors' code.",
         json_schema_extra={"origin": "code"},
     )
     largest: float = Field(
         0.4,
         ge=0,
         le=1,
-        description="Largest side of a patch, as a share of the image's.",
+        description="Largest side of a patch, as a share of the image's, likewise rounded down.",
         json_schema_extra={"origin": "code"},
     )
 
@@ -81,7 +84,7 @@ class PoisonPatches(TrainingHook):
 
     def _sides(self, length: int, classes: int, generator: torch.Generator) -> Tensor:
         """Return the length of each class's patch along one side, int64 (classes,)."""
-        low, high = int(self.smallest * length), int(self.largest * length)
+        low, high = counts_of([self.smallest, self.largest], length, rounding="floor").tolist()
         return torch.randint(low, high + 1, (classes,), generator=generator)
 
     def _whose(self, labels: Tensor, classes: int, generator: torch.Generator) -> Tensor:
@@ -93,7 +96,7 @@ class PoisonPatches(TrainingHook):
         other = torch.empty_like(circle)
         other[circle] = circle.roll(1)
         order = torch.randperm(len(labels), generator=generator)
-        targets = order[round(self.poisons * len(labels)) :]
+        targets = order[count_of(self.poisons, len(labels)) :]
         whose = labels.clone()
         whose[targets] = other[labels[targets]]
         return whose

@@ -45,16 +45,16 @@ class AgentIndexing(Indexing):
         0.1,
         gt=0,
         le=100,
-        description="A node of the tree trains this many times training.epochs (at least one "
-        "epoch); read with method: tree.",
+        description="A node of the tree trains this many times training.epochs (halves up, at "
+        "least one epoch); read with method: tree.",
         json_schema_extra={"origin": "ours"},
     )
     replay: float = Field(
         20.0,
         ge=0,
         le=10_000,
-        description="Rows seen before that a node of the tree trains on, for each new row (as "
-        "many as there are); read with method: tree.",
+        description="Rows seen before that a node of the tree trains on, for each new row (halves "
+        "up; as many as there are); read with method: tree.",
         json_schema_extra={"origin": "ours"},
     )
     shards: int = Field(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learning.pool import DEFENDER, Bools, Pool
+from learning.shares import count_of
 from learning.training.job import BatchHook, Steps, Trained, Training
 from strategies.base import Defender
 from strategies.indexing.plan import (
@@ -94,7 +95,7 @@ def _job(
     rows = _rows(pool, defender, node, replay)
     if not len(rows):
         return None
-    epochs = max(1, round(passes * defender.epochs))
+    epochs = max(1, count_of(passes, defender.epochs))
     purpose = f"agent_indexing/tree/{node.path}"
     return Training(rows, hooks, node.start, epochs, purpose)
 
@@ -129,7 +130,7 @@ def _rows(pool: Pool, defender: Defender, node: _Node, replay: float) -> Pool:
     seen: Bools = ~new & ~np.isin(owners, node.left_out)[pool.owner_index]
     candidates = np.flatnonzero(seen)
     draws = defender.numpy_generator(f"agent_indexing/replay/{node.path}")
-    count = min(round(replay * int(new.sum())), len(candidates))
+    count = min(count_of(replay, int(new.sum())), len(candidates))
     keep = new.copy()
     keep[draws.choice(candidates, count, replace=False)] = True
     return rows_where(pool, keep)

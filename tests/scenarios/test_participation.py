@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scenarios.errors import ScenarioError
-from scenarios.federation import malicious_in_round
+from scenarios.federation import FederationSpec, malicious_in_round
 from scenarios.loader import parse
 from scenarios.participation import Participation
 
@@ -53,6 +53,26 @@ def test_a_fixed_malicious_share_holds_in_every_round(share, malicious):
     drawn = rounds(scenario({"agents_per_round": 4, "malicious_share": share}))
     assert all(sum(name.startswith("cheat") for name in some) == malicious for some in drawn)
     assert all(len(some) == 4 for some in drawn)
+
+
+@pytest.mark.parametrize(
+    ("share", "agents", "sampled"),
+    [(0.5, 5, 3), (0.5, 3, 2), (0.29, 100, 29), (0.145, 100, 15), (0.01, 5, 1), (1.0, 7, 7)],
+)
+def test_half_an_agent_takes_part(share, agents, sampled):
+    """Case participation-rounding: halves up, as all shares; at least one agent."""
+    group = [{"name": "honest", "count": agents, "behaviour": {"kind": "benign"}}]
+    game = scenario({"participation": share}, group)
+    assert [len(some) for some in rounds(game, 3)] == [sampled] * 3
+
+
+@pytest.mark.parametrize(
+    ("quorum", "invited", "enough"),
+    [(0.5, 5, 3), (0.5, 4, 2), (0.55, 20, 11), (0.01, 3, 1), (1.0, 3, 3), (0.5, 0, 1)],
+)
+def test_a_quorum_is_rounded_up(quorum, invited, enough):
+    """0.55 of 20 is 11.000000000000002 in binary: eleven are enough."""
+    assert FederationSpec(quorum=quorum).enough(invited) == enough
 
 
 def test_half_a_malicious_agent_rounds_up():

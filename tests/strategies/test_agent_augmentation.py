@@ -5,7 +5,10 @@ from learning.pool import DEFENDER
 from learning.seeds import derived_seed
 from learning.triggers.base import TriggerKey
 from learning.triggers.random_badnet import RandomBadNet
+from server.federated import _augmented
 from strategies.augmentation.agent_augmentation import AgentAugmentation
+from strategies.federated import Line
+from strategies.pipeline import defend
 
 
 def changed_rows(before, after):
@@ -90,3 +93,58 @@ def test_seeds_of_the_defender_do_not_give_away_the_games():
     assert len(seeds) == 200
     assert seeds.isdisjoint(range(100))
     assert max(seeds) < 2**63
+
+
+def stamped(play, build, defender, rows, **fields):
+    pool = build.pool(rows={DEFENDER: rows, "ada": 3})
+    method = AgentAugmentation(trigger=RandomBadNet(epsilon=0.9), **fields)
+    after = play(method.augment(pool, defender))
+    changed = len(changed_rows(pool.block(DEFENDER), after.block(DEFENDER)))
+    return changed, method.remarks(pool, after)
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "rate", "asked"),
+    [
+        (40, 0.5, 0.4, 8),  # twenty parts of one row: 0 when each part was rounded by itself
+        (20, 0.6, 0.2, 2),
+        (100, 0.6, 0.2, 12),  # twenty parts of three rows: 20
+        (10, 0.5, 0.5, 3),  # halves up
+        (100, 0.6, 1.0, 60),
+    ],
+)
+def test_what_is_asked_in_all_is_stamped_in_all(play, build, defender, rows, share, rate, asked):
+    changed, remarks = stamped(play, build, defender, rows, share=share, poison_rate=rate)
+    assert changed == asked
+    idle = max(0, 20 - asked)
+    wanted = (
+        f"augmentation: the rate stamps {asked} of the defender's rows, so that {idle} of 20 "
+        "triggers lie on none"
+    )
+    assert remarks == ((wanted,) if idle else ())
+
+
+@pytest.mark.parametrize("fields", [{"share": 0.0}, {"poison_rate": 0.0}])
+def test_nothing_is_said_where_nothing_was_asked(play, build, defender, fields):
+    assert stamped(play, build, defender, 40, **fields) == (0, ())
+
+
+def test_a_trigger_that_covers_nothing_is_said(play, pool, defender):
+    method = AgentAugmentation(agents=2, trigger=RandomBadNet(epsilon=0.0))
+    after = play(method.augment(pool, defender))
+    assert method.remarks(pool, after) == (
+        "augmentation: 24 of 24 stamped rows look as they did: their trigger covers no pixel",
+    )
+
+
+@pytest.mark.parametrize("rate", [0.05, 1.0])
+def test_the_report_is_told_in_either_game(play, pool, defender, rate):
+    """It stands among the defender's notes; where all triggers lie on rows there is none."""
+    method = AgentAugmentation(agents=12, poison_rate=rate, trigger=RandomBadNet(epsilon=0.9))
+    outcome = play(defend((method,), pool, defender, ()))
+    assert [
+        note.startswith("augmentation: the rate stamps 1 of") for note in outcome.predictor.notes
+    ] == ([True] if rate < 1 else [])
+    line = Line.of((method,))
+    _, remarks = _augmented(line, pool.only_owners([DEFENDER]), defender)
+    assert remarks == outcome.predictor.notes

@@ -42,6 +42,18 @@ def test_twenty_triggers_lie_on_their_share_of_the_defenders_rows(
     assert counts.tolist() == [stamped // 20] * 20
 
 
+def test_a_small_share_is_stamped_in_all_and_idle_triggers_are_said(play, build, defender):
+    """0.5 of 40 rows for 20 triggers, 0.4 of those: 8, where each part rounded to 0."""
+    pool = build.pool(rows={DEFENDER: 40, "ada": 12})
+    rule = BackdoorAdversarialTraining()
+    after = play(rule.augment(pool, defender))
+    own, new = pool.block(DEFENDER), after.block(DEFENDER)
+    assert (own.x != new.x).any(axis=(1, 2, 3)).sum() == 8
+    assert [line.split(", ")[1] for line in rule.remarks(pool, after)] == [
+        "so that 12 of 20 triggers lie on none"
+    ]
+
+
 def test_without_rows_it_says_what_to_do(play, pool, defender):
     with pytest.raises(ValueError, match="defender_share above 0"):
         play(BackdoorAdversarialTraining().augment(pool.without_owner(DEFENDER), defender))

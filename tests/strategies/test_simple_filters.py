@@ -1,6 +1,7 @@
 """Loss defence, k-NN sanitisation and STRIP, each against a plain oracle."""
 
 from dataclasses import replace
+from math import floor
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def naive_highest(scores, labels, amount, per, eligible):
     groups = [labels == k for k in set(labels.tolist())] if per == "class" else [labels == labels]
     lowest = {int(k): scores[labels == k].min() for k in set(labels.tolist())}
     for own in groups:
-        count = amount if isinstance(amount, int) else round(amount * int(own.sum()))
+        count = amount if isinstance(amount, int) else floor(amount * int(own.sum()) + 0.5)
         rows = [
             i for i in np.flatnonzero(own).tolist()
             if eligible[i] and scores[i] > lowest[int(labels[i])]
@@ -181,6 +182,21 @@ def test_entropies_are_those_of_a_loop(defender, blend, batch_size):
         assert entropy == pytest.approx(np.mean(several), rel=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_no_row_is_superimposed_with_itself_where_there_are_others(defender, count):
+    x = np.random.default_rng(0).random((9, 1, 4, 4), dtype=np.float32)
+    at = np.array([2, 3, 5, 6, 8][:count])
+    itself = np.full(9, -1)
+    itself[at] = np.arange(count)
+    model = Trained(Linear(), (), 9, 1, 0.0)
+    knows = replace(defender, batch_size=3 * count)
+    got = mean_entropies(model, x, x[at], "sum", knows, itself)
+    for row in range(9):
+        others = [k for k in at if k != row] or [row]  # a single image has no other
+        wanted = mean_entropies(model, x[[row]], x[others], "sum", knows)
+        assert got[row] == pytest.approx(wanted[0], rel=1e-6)
+
+
 def test_entropy_of_sure_and_unsure_predictions():
     logits = np.array([[1e4, 0, 0, 0], [0, 0, 0, 0], [5, 5, -1e4, -1e4]], np.float32)
     np.testing.assert_allclose(entropies_of(logits), [0, 2, 1], atol=1e-12)
@@ -190,6 +206,13 @@ def test_the_boundary_is_a_quantile_of_the_fitted_normal():
     values = np.random.default_rng(0).normal(2, 0.3, 200_000)
     assert boundary(values, 0.01) == pytest.approx(norm.ppf(0.01, 2, 0.3), abs=0.01)
     assert boundary(np.full(4, 2.0), 0.01) == -np.inf
+
+
+def test_the_normal_is_fitted_by_maximum_likelihood_as_in_the_authors_code():
+    """Standard deviation over n, not n - 1: of two values half their distance (mutant M10)."""
+    assert boundary(np.array([1.0, 3.0]), 0.01) == pytest.approx(2 + norm.ppf(0.01), rel=1e-12)
+    values = np.random.default_rng(3).normal(2, 0.3, 7)
+    assert boundary(values, 0.05) == pytest.approx(norm.ppf(0.05, *norm.fit(values)), rel=1e-12)
 
 
 class Triggered(torch.nn.Module):
@@ -215,6 +238,17 @@ def test_rows_with_a_trigger_are_removed(build, defender):
     others = set(verdict.removed) - set(pool.block("ada").ids)
     assert len(others) <= 0.05 * len(pool)
     assert verdict.notes == ()
+
+
+def test_the_filter_scores_each_row_by_its_partners(defender, build):
+    """The score is minus the mean entropy with the defender's other images, all of them here."""
+    pool = build.pool(rows={DEFENDER: 6, "ada": 4})
+    verdict = judged(Strip(), pool, defender, Linear())
+    model, own = Trained(Linear(), (), 10, 1, 0.0), pool.block(DEFENDER).x
+    for row in range(10):
+        partners = np.delete(own, row, axis=0) if row < 6 else own
+        wanted = mean_entropies(model, pool.x[[row]], partners, "sum", defender)
+        assert -verdict.scores[row] == pytest.approx(wanted[0], rel=1e-5)
 
 
 def test_without_rows_of_the_defenders_it_says_where_the_boundary_is_from(defender, build):

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from learning.data.partition.base import Partition, as_rows, need_rows
 from learning.pool import Ints
+from learning.shares import counts_of
 
 
 class Dirichlet(Partition):
@@ -49,7 +50,7 @@ class Dirichlet(Partition):
         for label in np.unique(y):
             rows = generator.permutation(np.flatnonzero(y == label))
             shares = generator.dirichlet(np.full(agents, self.alpha))
-            cuts = np.floor(np.cumsum(shares)[:-1] * len(rows)).astype(np.int64)
+            cuts = counts_of(np.cumsum(shares)[:-1], len(rows), rounding="floor")  # as their code
             owner[rows] = np.searchsorted(cuts, np.arange(len(rows)), side="right")
         _top_up(owner, agents, self.min_rows, generator)
         order = np.argsort(owner, kind="stable")

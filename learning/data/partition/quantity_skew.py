@@ -17,6 +17,7 @@ from pydantic import Field
 
 from learning.data.partition.base import Partition, as_rows, need_rows
 from learning.pool import Ints
+from learning.shares import counts_of
 
 
 class QuantitySkew(Partition):
@@ -58,9 +59,9 @@ class QuantitySkew(Partition):
     def split(self, y: Ints, agents: int, generator: np.random.Generator) -> list[Ints]:
         """Return for each agent the positions of its rows, ascending; see `Partition.split`."""
         need_rows(len(y), agents, self.min_rows)
-        ends = np.floor(np.cumsum(self._shares(agents, generator)) * len(y) + 0.5)
+        ends = counts_of(np.cumsum(self._shares(agents, generator)), len(y))
         ends[-1] = len(y)  # the sum of the shares is 1 only up to rounding
-        sizes = _top_up(np.diff(ends, prepend=0).astype(np.int64), self.min_rows)
+        sizes = _top_up(np.diff(ends, prepend=0), self.min_rows)
         order = generator.permutation(len(y))
         return [as_rows(part) for part in np.split(order, np.cumsum(sizes)[:-1])]
 
