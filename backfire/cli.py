@@ -34,6 +34,7 @@ from backfire.errors import (
     reader_is_gone,
     told,
 )
+from backfire.terminal import escape_what_cannot_be_shown, say
 from scenarios.errors import ScenarioError
 from scenarios.quoting import printable
 
@@ -91,6 +92,7 @@ app.command()(leaderboard)
 
 def main() -> None:
     """Run the command line; end the process with an exit code of `backfire.errors`."""
+    escape_what_cannot_be_shown()
     try:
         code = app(standalone_mode=False)
     except click.exceptions.Abort:
@@ -101,7 +103,7 @@ def main() -> None:
             error.show()
         else:
             message = printable(" ".join(error.format_message().split()), 500)
-            typer.echo(f"error: {message} (backfire --help shows how)", err=True)
+            say(f"error: {message} (backfire --help shows how)", err=True)
     if reader_is_gone():
         code = READER_GONE
     sys.exit(code if isinstance(code, int) else 0)
@@ -110,9 +112,9 @@ def main() -> None:
 def _version(value: bool) -> None:
     if value:
         try:
-            typer.echo(f"backfire {metadata.version('backfire')}")
+            say(f"backfire {metadata.version('backfire')}")
         except metadata.PackageNotFoundError:
-            typer.echo("backfire (not installed; run from its source)")
+            say("backfire (not installed; run from its source)")
         raise typer.Exit
 
 
@@ -208,8 +210,8 @@ def resume(
                 track=[tracker.value for tracker in track],
             )
         if played.already and not json_output:
-            typer.echo(f"{printable(str(run))}: this run is finished; nothing is left to play")
-            typer.echo(f"Report: {printable(str(played.report))}")
+            say(f"{printable(str(run))}: this run is finished; nothing is left to play")
+            say(f"Report: {printable(str(played.report))}")
         else:
             _show(played, plain=plain, json_output=json_output)
 
@@ -237,7 +239,7 @@ def validate(
             for item in checked:
                 lines = [_summary(item)] if item["valid"] else item["messages"]
                 for line in lines:
-                    typer.echo(line, err=not item["valid"])
+                    say(line, err=not item["valid"])
         if not all(item["valid"] for item in checked):
             raise typer.Exit(USAGE)
 
@@ -277,7 +279,7 @@ def schema(json_output: Json = False, debug: Debug = False) -> None:
     with told(debug=debug, json_output=json_output):
         from scenarios.json_schema import text
 
-        typer.echo(text(), nl=False)
+        say(text(), nl=False)
 
 
 @app.command()
@@ -339,7 +341,7 @@ def report(
         if json_output:
             _print_json({"folder": str(run), "report": str(path)})
         else:
-            typer.echo(f"Report: {printable(str(path))}")
+            say(f"Report: {printable(str(path))}")
 
 
 def _show(played: PlayedGame, *, plain: bool, json_output: bool) -> None:
@@ -416,4 +418,4 @@ def _many(count: int, what: str) -> str:
 
 
 def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2))
+    say(json.dumps(value, indent=2))

@@ -11,6 +11,7 @@ import typer
 
 from backfire.cli_options import Debug
 from backfire.errors import told
+from backfire.terminal import say
 from scenarios.quoting import printable
 
 agent_app = typer.Typer(
@@ -59,7 +60,7 @@ def start(
                 kit=kit,
             ),
             lambda scenario, table: private_app(agent, scenario, table),
-            lambda line: typer.echo(printable(line)),
+            lambda line: say(printable(line)),
             stop,
             wait,
         )

@@ -15,6 +15,7 @@ import typer
 from backfire.cli_options import Debug, Json
 from backfire.deploy.play import Play
 from backfire.errors import FAILED, told
+from backfire.terminal import say
 from scenarios.quoting import listing, printable
 
 if TYPE_CHECKING:
@@ -81,11 +82,11 @@ def init(
         if json_output:
             _print_json({"folder": str(made.folder), "kits": _kits(made)})
             return
-        typer.echo(f"Made {printable(str(folder))}.")
+        say(f"Made {printable(str(folder))}.")
         for name, kit in _kits(made).items():
-            typer.echo(f"  hand over to {name}: {printable(kit)}")
-        typer.echo("Hand each kit over by a way that only its owner can read; it holds a key.")
-        typer.echo(f"Next: backfire deploy up {printable(str(folder))}")
+            say(f"  hand over to {name}: {printable(kit)}")
+        say("Hand each kit over by a way that only its owner can read; it holds a key.")
+        say(f"Next: backfire deploy up {printable(str(folder))}")
 
 
 @app.command()
@@ -110,8 +111,8 @@ def add(
         if json_output:
             _print_json({"folder": str(made.folder), "kits": {name: _kits(made)[name]}})
             return
-        typer.echo(f"Hand over to {name}: {printable(_kits(made)[name])}")
-        typer.echo(f"Next: backfire deploy up {printable(str(folder))}  (lets {name} in)")
+        say(f"Hand over to {name}: {printable(_kits(made)[name])}")
+        say(f"Next: backfire deploy up {printable(str(folder))}  (lets {name} in)")
 
 
 @app.command()
@@ -124,8 +125,8 @@ def remove(folder: _Folder, name: _Name, json_output: Json = False, debug: Debug
         if json_output:
             _print_json({"removed": name, "agents": list(left)})
             return
-        typer.echo(f"Removed {printable(name)}; left: {listing(left)}.")
-        typer.echo(f"Next: backfire deploy up {printable(str(folder))}  (revokes the key)")
+        say(f"Removed {printable(name)}; left: {listing(left)}.")
+        say(f"Next: backfire deploy up {printable(str(folder))}  (revokes the key)")
 
 
 @app.command()
@@ -147,9 +148,9 @@ def renew(
         if json_output:
             _print_json({"folder": str(made.folder), "days": days})
             return
-        typer.echo(f"The server's certificate is valid for {days} days.")
+        say(f"The server's certificate is valid for {days} days.")
         shown = printable(str(folder))
-        typer.echo(f"Next: backfire deploy down {shown}, then backfire deploy up {shown}")
+        say(f"Next: backfire deploy down {shown}, then backfire deploy up {shown}")
 
 
 @app.command()
@@ -221,7 +222,7 @@ def down(
         if json_output:
             _print_json({"superlink": happened})
         else:
-            typer.echo(f"SuperLink: {happened}.")
+            say(f"SuperLink: {happened}.")
 
 
 @app.command()
@@ -244,7 +245,7 @@ def probe(
         if json_output:
             _print_json({"server": server, "reached": True})
         else:
-            typer.echo(f"{printable(server)}: reached, with a certificate of this authority.")
+            say(f"{printable(server)}: reached, with a certificate of this authority.")
 
 
 def _kits(made: Deployment) -> dict[str, str]:
@@ -270,7 +271,7 @@ def _show_up(deployment: Deployment, done: Up, folder: Path) -> None:
         lines.append(f"  note:    the certificate ends in {done.days_left} days: deploy renew")
     shown = printable(str(folder))
     lines.append(f"Next: backfire run SCENARIO --runtime grpc --connection {shown}")
-    typer.echo("\n".join(lines))
+    say("\n".join(lines))
 
 
 def _show_status(found: Status) -> None:
@@ -288,8 +289,8 @@ def _show_status(found: Status) -> None:
         lines.append(f"  {agent.name:{width}}  {agent.state}{since}")
     if found.strangers:
         lines.append(f"strangers: {listing(found.strangers)} (`backfire deploy up` revokes them)")
-    typer.echo("\n".join(lines))
+    say("\n".join(lines))
 
 
 def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2))
+    say(json.dumps(value, indent=2))

@@ -10,6 +10,7 @@ import typer
 
 from backfire.cli_options import Debug, Json
 from backfire.errors import told
+from backfire.terminal import say
 from scenarios.quoting import printable
 
 
@@ -55,15 +56,15 @@ def leaderboard(
                     for bench in made.benches
                 ],
             }
-            typer.echo(json.dumps(found, indent=2))
+            say(json.dumps(found, indent=2))
             return
         for line in made.refused:
-            typer.echo(f"left out: {line}", err=True)
+            say(f"left out: {line}", err=True)
         for bench in made.benches:
-            typer.echo(f"{printable(bench.bench.name, 80)}, {printable(bench.score, 40)}:")
+            say(f"{printable(bench.bench.name, 80)}, {printable(bench.score, 40)}:")
             for row in bench.standings:
                 value = 100 * (row.worst_case.value or 0.0)
                 flags = f"  [{', '.join(row.flags)}]" if row.flags else ""
                 name = printable(row.defence.name, 64)
-                typer.echo(f"  {row.rank or '-':>4}  {name}: {value:.1f} %{flags}")
-        typer.echo(f"Leaderboard: {printable(str(made.page))}")
+                say(f"  {row.rank or '-':>4}  {name}: {value:.1f} %{flags}")
+        say(f"Leaderboard: {printable(str(made.page))}")

@@ -19,6 +19,7 @@ from rich.text import Text
 from backfire.cli_options import RUNS, Debug, Jobs, Json, Plain, SweepOut, open_console
 from backfire.cli_sweep import stop_told, tell_failed
 from backfire.errors import FAILED, told
+from backfire.terminal import say
 from scenarios.quoting import printable
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def conclude_and_show(
     written = _write(markdown, table, scores, replay)
     if json_output:
         found = {"folder": str(folder), "report": report}
-        typer.echo(json.dumps(found | _as_json(table), indent=2))
+        say(json.dumps(found | _as_json(table), indent=2))
         return
     _tell(table, {"Report": report, **written}, plain=plain)
 
@@ -186,7 +187,7 @@ def _from_scores(
     table, scores = from_scores(played, chosen, replay)
     written = _write(markdown, table, scores, replay)
     if json_output:
-        typer.echo(json.dumps(_as_json(table), indent=2))
+        say(json.dumps(_as_json(table), indent=2))
         return
     _tell(table, written, plain=plain)
 
@@ -207,7 +208,7 @@ def _tell(table: SweepTable, written: Mapping[str, str], *, plain: bool) -> None
     if table.side is not None:
         show(table.side, open_console(plain))
     for what, path in written.items():
-        typer.echo(f"{what}: {printable(path)}")
+        say(f"{what}: {printable(path)}")
 
 
 def show(side: SideBySide, console: Console) -> None:
@@ -282,7 +283,7 @@ def _list(*, json_output: bool) -> None:
 
     found = sizes_of()
     if json_output:
-        typer.echo(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return
     for name, sizes in found.items():
-        typer.echo(f"{name}: {', '.join(sizes)}")
+        say(f"{name}: {', '.join(sizes)}")

@@ -14,6 +14,7 @@ import typer
 from backfire.cli_options import RUNS, Debug, Jobs, Json, Plain, SweepOut, open_console
 from backfire.cli_track import Track
 from backfire.errors import FAILED, exit_code, told
+from backfire.terminal import say
 from scenarios.quoting import printable
 
 if TYPE_CHECKING:
@@ -84,13 +85,13 @@ def sweep(
         need_trackers(names)
         console = open_console(plain, error=True)
 
-        def say(event: Event) -> None:
+        def observe(event: Event) -> None:
             console.print(printable(event.note, 300), markup=False, soft_wrap=True)
 
         with (
             stop_told(debug=debug),
             watched(console, plain=plain) as watch,
-            track_sweep(names, chosen.name, watch, say) as tracked,
+            track_sweep(names, chosen.name, watch, observe) as tracked,
         ):
             played = play_sweep(chosen, out, jobs=jobs, runtime=runtime.value, watch=tracked)
         _show(played, json_output=json_output)
@@ -111,14 +112,14 @@ def stop_told(*, debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         again = "start the same command again to go on"
-        typer.echo(f"stopped; {shlex.quote(str(stopped))} is unfinished; {again}", err=True)
+        say(f"stopped; {shlex.quote(str(stopped))} is unfinished; {again}", err=True)
         raise typer.Exit(exit_code(stopped)) from None
 
 
 def tell_failed(played: PlayedSweep) -> None:
     """Say a line for each cell that could not be played."""
     for one in played.failed:
-        typer.echo(f"failed: {printable(one.cell.title)}: {printable(one.message, 500)}", err=True)
+        say(f"failed: {printable(one.cell.title)}: {printable(one.message, 500)}", err=True)
 
 
 def _show(played: PlayedSweep, *, json_output: bool) -> None:
@@ -143,15 +144,15 @@ def _show(played: PlayedSweep, *, json_output: bool) -> None:
             "scores": scores,
             "report": report,
         }
-        typer.echo(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
         return
     tell_failed(played)
     where = printable(str(played.folder))
     before = f", {played.already} were there before" if played.already else ""
     if played.failed:
         many = f"{len(played.failed)} failed, {played.played} played{before}"
-        typer.echo(f"{where}: not finished: {many}", err=True)
+        say(f"{where}: not finished: {many}", err=True)
     else:
-        typer.echo(f"{where}: finished: {played.played} games played{before}")
-        typer.echo(f"Scores: {printable(str(scores))}")
-        typer.echo(f"Report: {printable(str(report))}")
+        say(f"{where}: finished: {played.played} games played{before}")
+        say(f"Scores: {printable(str(scores))}")
+        say(f"Report: {printable(str(report))}")

@@ -27,6 +27,7 @@ import click
 import typer
 
 from backfire.interrupt import Terminated
+from backfire.terminal import say
 from scenarios.errors import ScenarioError
 from scenarios.quoting import printable
 
@@ -106,10 +107,10 @@ def told(*, debug: bool, json_output: bool) -> Iterator[None]:
         if debug:
             raise
         if json_output:
-            typer.echo(json.dumps(as_json(error), indent=2))
+            say(json.dumps(as_json(error), indent=2))
         else:
             for line in lines(error):
-                typer.echo(line, err=True)
+                say(line, err=True)
         raise typer.Exit(exit_code(error)) from None
 
 

@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backfire.deploy import files
-from backfire.deploy.names import address, agent_names, host_name
+from backfire.deploy.names import address, agent_names, host_name, reachable_name
 from backfire.errors import UsageError
 from scenarios.quoting import printable
 
@@ -50,8 +50,9 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        for name in (self.host, *self.names, self.fleet_host):
-            host_name(name)
+        for name in (self.host, *self.names):
+            reachable_name(name)
+        host_name(self.fleet_host)
         agent_names(self.agents)
         if self.port == self.fleet_port:
             raise UsageError(f"expected two ports, got {self.port} for both")

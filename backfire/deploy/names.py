@@ -68,6 +68,32 @@ def host_name(text: str) -> str:
     return text.removesuffix(".").lower()
 
 
+def reachable_name(text: str) -> str:
+    """Return the name or address under which other machines reach this one, as `host_name` does.
+
+    Raises:
+        UsageError: If it is neither, or one that stands for "every address of this machine": who
+            dials that reaches itself.
+    """
+    host = host_name(text)
+    if _unspecified(host):
+        raise UsageError(
+            "expected the name or the IP address under which agents reach this machine, got "
+            f"{shown(text)}, where each would reach itself (to listen on every address: "
+            "--fleet-host)"
+        )
+    return host
+
+
+def _unspecified(host: str) -> bool:
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return found.is_unspecified or (mapped is not None and mapped.is_unspecified)
+
+
 def address(host: str, port: int) -> str:
     """Return ``host:port``, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

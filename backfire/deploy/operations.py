@@ -15,7 +15,7 @@ from types import FrameType
 
 from backfire.deploy import files, kits, pki, probe, roll, superlink
 from backfire.deploy.layout import EVERY_ADDRESS, DeployError, Deployment, Settings
-from backfire.deploy.names import agent_names, host_name
+from backfire.deploy.names import agent_names, host_name, reachable_name
 from backfire.deploy.play import Play
 from backfire.errors import UsageError
 from scenarios.quoting import printable, shown
@@ -103,7 +103,7 @@ def init(folder: Path, plan: Plan) -> Deployment:
         UsageError: If there is something of that name, or the plan cannot be.
         DeployError: If the disk refuses.
     """
-    hosts = tuple(host_name(host) for host in plan.hosts)
+    hosts = tuple(reachable_name(host) for host in plan.hosts)
     settings = Settings(
         host=hosts[0],
         names=hosts[1:],
@@ -171,7 +171,7 @@ def renew(folder: Path, hosts: Sequence[str], days: int) -> Deployment:
         days: How long the certificate is valid.
     """
     deployment = Deployment.read(folder)
-    names = dict.fromkeys((*deployment.settings.names, *(host_name(host) for host in hosts)))
+    names = dict.fromkeys((*deployment.settings.names, *(reachable_name(host) for host in hosts)))
     changed = deployment.changed(names=tuple(names))
     signed = pki.server(pki.read_authority(changed), changed.server_names, days)
     with _told_by_disk(folder):

@@ -276,14 +276,32 @@ def test_hosts_in_their_usual_form(text, host):
 @pytest.mark.parametrize(
     "text",
     ["", "a b", "host:9443", "https://host", "1.2.3", "999.1.1.1", "-a", "a..b", "*.x.org",
-     "bücher", "a" * 64, "x\n"],
+     "bücher", "a" * 64, "x\n", "[::1]"],
 )  # fmt: skip
 def test_hosts_that_are_none(text):
     with pytest.raises(UsageError, match="expected the name or the IP address"):
         host_name(text)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0:0::0", "::ffff:0.0.0.0"])  # noqa: S104
+def test_an_address_under_which_agents_reach_themselves_is_refused(tmp_path, own, host):
+    """Case unspecified-host: for the first name, a further one, and one that is added later."""
+    for hosts in ([host], ["table.example.org", host]):
+        with pytest.raises(UsageError, match=r"got .*each would reach itself.*--fleet-host"):
+            init(tmp_path / "other", plan(hosts=hosts))
+        assert not (tmp_path / "other").exists()
+    with pytest.raises(UsageError, match="each would reach itself"):
+        renew(own.folder, [host], 30)
+
+
+def test_every_address_may_be_listened_on(tmp_path):
+    """Case unspecified-host: the null case, which is the default."""
+    made = init(tmp_path / "table", plan(hosts=["table.example.org"], fleet_host="::"))
+    assert made.fleet.startswith("table.example.org:")
+
+
 def test_an_ipv6_host_is_written_in_brackets(tmp_path):
+    """Case ipv6-host; that it is reached is tested with real processes."""
     made = init(tmp_path / "table", plan(hosts=["fd00::7"]))
     assert made.fleet == f"[fd00::7]:{made.settings.fleet_port}"
     agent = AgentFile.model_validate(yaml.safe_load(agent_yaml(made, "alice")))

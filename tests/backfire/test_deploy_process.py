@@ -97,6 +97,7 @@ def test_a_broken_pid_file_names_nobody(own, content):
 
 @pytest.mark.parametrize("field", ["port", "fleet_port"])
 def test_a_taken_port_is_said_with_its_field(own, field):
+    """Case port-taken."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", getattr(own.settings, field)))
         held.listen()

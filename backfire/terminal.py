@@ -1,0 +1,27 @@
+"""Writing on a terminal of any encoding: what it cannot show is escaped, and nothing breaks."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Final
+
+import typer
+
+# As `scenarios.quoting.printable` shows what does not print; "?" would lose the path of a report.
+_ESCAPED: Final = "backslashreplace"
+
+
+def escape_what_cannot_be_shown() -> None:
+    r"""Let both standard streams write ``\xe9`` where their encoding has no such character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPED)
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Write a text to the standard output, or to the standard error.
+
+    The stream is named, since `typer.echo` by itself writes UTF-8 on a terminal that has less.
+    """
+    typer.echo(text, file=sys.stderr if err else sys.stdout, nl=nl)
