@@ -96,7 +96,6 @@ class Agents:
 
     def _seat(self, place: Place) -> Seat:
         scenario, dealt = self._scenario, self.dealt()
-        reference = scenario.poison_count.reference_agents
         return Seat(
             name=place.name,
             group=place.group.name,
@@ -104,11 +103,17 @@ class Agents:
             count=place.group.count,
             seed=scenario.seed,
             classes=dealt.data.classes,
-            reference_rows=None
-            if reference is None
-            else reference_share(len(dealt.y), scenario.defender_share, reference),
+            reference_rows=self._reference_rows(len(dealt.y)),
             rounding=scenario.poison_count.rounding,
         )
+
+    def _reference_rows(self, dealt: int) -> float | None:
+        """Return the rows that a poison rate refers to; None: those that the agent contributes."""
+        count = self._scenario.poison_count
+        if count.reference_agents is None:
+            return None
+        total = dealt if count.reference_rows is None else count.reference_rows
+        return reference_share(total, self._scenario.defender_share, count.reference_agents)
 
     def dealt(self) -> Deal:
         """Return the dealt data; dealt once in this process."""

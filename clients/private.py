@@ -64,7 +64,7 @@ def _own_scenario(agent: AgentFile, scenario: Scenario) -> Scenario:
                 group["update"] = agent.update.model_dump(mode="json")
     resolved |= {"agents": groups, "seed": agent.seed}
     resolved["federation"] = {**resolved["federation"], "malicious_share": None}
-    resolved["poison_count"] = {**resolved["poison_count"], "reference_agents": None}
+    resolved["poison_count"] |= {"reference_agents": None, "reference_rows": None}
     resolved["compute"] = {**resolved["compute"], "device": agent.device}
     try:
         return parse(json.dumps(resolved), "agent.yaml")

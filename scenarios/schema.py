@@ -121,6 +121,15 @@ class PoisonCount(_Spec):
         "that an attacker poisons the same number of rows whatever the number of agents is (S0 "
         "A.2.1); null: to the agent's own contributed rows.",
     )
+    reference_rows: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Rows of the joint data that reference_agents are taken to share with the "
+        "defender, such as the number that a paper counts from; null: the rows that are dealt, "
+        "without the referee's. Read only where reference_agents is set.",
+        json_schema_extra={"origin": "ours"},
+    )
     rounding: Literal["nearest", "floor", "ceil"] = Field(
         "nearest",
         description="How a fractional number of poisoned rows is rounded; nearest rounds halves "

@@ -1,5 +1,6 @@
 """The scenarios of S0: they play what the paper says, and a cell of each twin can be played."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,27 +11,30 @@ from backfire.play import play
 from clients.agents import Agents, deal_scenario
 from clients.behaviours.base import Seat
 from learning.data.deal import poison_count, reference_share
-from scenarios.loader import load_sweep
+from scenarios.loader import load_sweep, parse
 from scenarios.published import problems
 
 FOLDER = Path(__file__).parents[2] / "scenarios" / "papers" / "s0"
 FILES = {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
 FULL = [name for name in FILES if not name.endswith(("_small", "_mnist"))]
 TWINS = [name for name in FILES if name not in FULL]
-ROWS = 60_000  # of CIFAR-10's two splits together (A.2.3)
 
-# Table 5: V_d, p and the number of poisoned rows that it prints.
+# What Table 5 prints: V_d, and the number of poisoned rows by poison rate.
+ESCALATED = {0.0: 0, 0.2: 60, 0.4: 120, 0.6: 180, 0.8: 240, 1.0: 300}
 TABLE_5 = {
-    "e1": (0.1, [0.1, 0.2, 0.4, 0.8, 1.0], [5, 11, 22, 44, 54]),
-    "e2_table1": (0.2, [0.55], [264]),
-    "e2_table2": (0.2, [0.55], [264]),
-    "e4_table3": (0.5, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0, 60, 120, 180, 240, 300]),
-    "e4_table4": (0.5, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0, 60, 120, 180, 240, 300]),
-    "e4_table6": (0.5, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0, 60, 120, 180, 240, 300]),
-    "e4_figure6_labels": (0.5, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0, 60, 120, 180, 240, 300]),
-    "e4_figure6_escalation": (0.5, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0, 60, 120, 180, 240, 300]),
-    "e5": (0.8, [0.55], [66]),
+    "e1": (0.1, {0.1: 5, 0.2: 11, 0.4: 22, 0.8: 44, 1.0: 54}),
+    "e2_table1": (0.2, {0.55: 264}),
+    "e2_table2": (0.2, {0.55: 264}),
+    "e4_table3": (0.5, ESCALATED),
+    "e4_table4": (0.5, ESCALATED),
+    "e4_table6": (0.5, ESCALATED),
+    "e4_figure6_labels": (0.5, ESCALATED),
+    "e4_figure6_escalation": (0.5, ESCALATED),
+    "e5": (0.8, {0.55: 66}),
 }
+ALLOCATED = ("e4_table3", "e4_table4", "e4_table6")
+# Rows of the data sets as they are published, test rows (and SVHN's extra ones) included.
+PUBLISHED = {"cifar10": 60_000, "mnist": 70_000, "svhn": 630_420, "stl10": 13_000}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +53,8 @@ def test_every_full_file_stands_in_table_5():
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_full_files_have_the_configuration_and_the_poison_counts_of_table_5(sweeps, name):
-    share, rates, printed = TABLE_5[name]
+def test_full_files_have_the_configuration_of_table_5(sweeps, name):
+    share, _ = TABLE_5[name]
     scenario = sweeps[name].cells[0].scenario
     assert scenario.defender_share == share
     assert scenario.run_time_share == 0.2
@@ -58,15 +62,74 @@ def test_full_files_have_the_configuration_and_the_poison_counts_of_table_5(swee
     assert (training.batch_size, training.validation_share) == (128, 0.2)
     assert (training.optimizer.lr, training.optimizer.momentum) == (0.001, 0.9)
     assert training.early_stopping is not None
-    reference = reference_share(ROWS, share, scenario.poison_count.reference_agents)
-    counted = [poison_count(p, reference, rounding=scenario.poison_count.rounding) for p in rates]
-    # E1 prints 44 where 43.2 is meant, and 5 for 5.4: no rule gives both.
-    assert np.abs(np.subtract(counted, printed)).max() <= (1 if name == "e1" else 0)
+
+
+def dealt(scenario, tmp_path, **changed):
+    """Return a scenario's agents, dealt as many rows as its data set has, each of four pixels."""
+    source = scenario.data
+    rows = PUBLISHED[source.kind]
+    file = tmp_path / f"{source.kind}.npz"
+    if not file.exists():
+        labels = np.arange(rows) % 10
+        np.savez(file, x_train=np.zeros((rows, 2, 2), np.uint8), y_train=labels)
+    data = {"kind": "npz", "path": str(file), "test_share": source.test_share, "merge": True}
+    plain = scenario.resolved() | {"data": data, "model": {"kind": "softmax"}}
+    for agent in plain["agents"]:
+        agent["behaviour"] |= changed
+        agent["behaviour"]["trigger"]["epsilon"] = 1.0  # so that no poisoned row stays as it was
+    played = parse(json.dumps(plain), "cell.yaml")
+    return Agents(played, deal_scenario(played))
+
+
+def poisoned(agents):
+    """Return how many rows the first agent poisons, and how many it contributes."""
+    x = agents.play(agents.names[0])[1].poisoned
+    return int(x.sum()), len(x)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_played_cell_poisons_as_many_rows_as_table_5_prints(sweeps, name, tmp_path):
+    """M3: what is asked is the dealt cell; a constant in the test's place agrees with itself."""
+    scenario = sweeps[name].cells[0].scenario
+    agents = {rate: dealt(scenario, tmp_path, poison_rate=rate) for rate in TABLE_5[name][1]}
+    for rate, printed in TABLE_5[name][1].items():
+        count, contributed = poisoned(agents[rate])
+        # E1 prints 44 where 43.2 is meant, and no attacker poisons what it keeps for run time.
+        near = 1 if (name, rate) == ("e1", 0.8) else 0
+        assert abs(count - min(printed, contributed)) <= near
+
+
+@pytest.mark.parametrize(
+    ("data", "printed"), [("mnist", 264), ("svhn", 2774), ("cifar10", 264), ("stl10", 53)]
+)
+def test_each_data_set_of_table_1_keeps_the_printed_poison_rate(sweeps, data, printed, tmp_path):
+    """0.0044 of the rows that A.2.3 names; 264 is that of 60,000."""
+    scenario = at(sweeps["e2_table1"], data=data, attackers=100, budget="constant")
+    assert poisoned(dealt(scenario, tmp_path))[0] == printed
+
+
+@pytest.mark.parametrize("name", ALLOCATED)
+@pytest.mark.parametrize(("allocation", "printed"), [("table5", 165), ("text", 297)])
+def test_tables_3_and_4_are_played_under_both_of_s0s_allocations(
+    sweeps, name, allocation, printed, tmp_path
+):
+    """M2: with V_d = 0.1 p = 0.55 is the real poison rate of 0.005 that every row prints."""
+    scenario = at(sweeps[name], allocation=allocation, draw="per_agent")
+    agents = dealt(scenario, tmp_path)
+    assert poisoned(agents)[0] == printed
+    rate = printed / 60_000
+    assert (round(rate, 3) == 0.005) == (allocation == "text")
+
+
+@pytest.mark.parametrize("name", [t for t in TWINS if t.startswith(ALLOCATED)])
+def test_twins_of_e4_play_both_allocations(sweeps, name):
+    shares = {cell.at["allocation"]: cell.scenario.defender_share for cell in sweeps[name].cells}
+    assert shares == {"table5": 0.5, "text": 0.1}
 
 
 @pytest.mark.parametrize("name", TWINS)
 def test_a_twin_plays_the_papers_attack_on_other_data(sweeps, name):
-    full, twin = sweeps[name.rsplit("_", 1)[0]], sweeps[name]
+    full, twin = sweeps[next(full for full in FULL if name.startswith(full))], sweeps[name]
     one, other = full.cells[0].scenario, twin.cells[0].scenario
     assert other.defender_share == one.defender_share
     assert other.run_time_share == one.run_time_share
@@ -82,7 +145,7 @@ def test_a_twin_plays_the_papers_attack_on_other_data(sweeps, name):
 def test_draws_and_scores_are_read_in_every_file(sweeps, name):
     sweep = sweeps[name]
     assert {"per_agent", "per_phase"} <= {cell.at["draw"] for cell in sweep.cells}
-    assert all(cell.scenario.referee.alone == 1 for cell in sweep.cells)
+    assert all(cell.scenario.referee.alone for cell in sweep.cells)
     axes = {axis: spec.coordinates for axis, spec in sweep.spec.axes.items()}
     scenario = sweep.cells[0].scenario
     groups = [group.name for group in scenario.agents]

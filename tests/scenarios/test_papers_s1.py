@@ -139,6 +139,8 @@ def table3():
                 yield at, defender, "clean_accuracy", None, float(accuracy), None
 
 
+# Defenders that are another reading of one that the paper has.
+READINGS = {"augmented": ("augmented_fifth",)}
 PRINTED = {
     "table1": table1,
     "table1_escalation": table1_escalation,
@@ -158,8 +160,9 @@ def test_figures_are_those_that_the_paper_prints(name):
             continue  # the twins stand beside the printed figures of MNIST
         if "attackers" in at and at["attackers"] not in sweep.spec.axes["attackers"].coordinates:
             continue
-        key = (*sorted(at.items()), *place)
-        expected[key] = (value / 100, None if spread is None else spread / 100)
+        for reading in (place[0], *READINGS.get(place[0], ())):
+            key = (*sorted(at.items()), reading, *place[1:])
+            expected[key] = (value / 100, None if spread is None else spread / 100)
     found = {}
     for one in sweep.published.figures:
         at = {axis: value for axis, value in one.at.items() if axis != "budget"}
@@ -209,6 +212,19 @@ def test_what_the_paper_fixes_is_so_in_every_cell(name):
                 assert (trigger.p1, trigger.p2) == (rate, rate)
             else:
                 assert trigger.epsilon == rate
+
+
+@pytest.mark.parametrize("name", ["table3", "table3_small", "table3_mnist"])
+def test_agent_augmentation_is_played_under_both_readings_of_its_poison_rate(name):
+    """M4: S1 4.2.1 has "60 % of samples to be poisoned" and p = p0 = p1 = p2 = 0.2."""
+    scenario = sweep_of(name).cells[0].scenario
+    (whole,), (fifth,) = (scenario.defenders[key] for key in ("augmented", "augmented_fifth"))
+    assert (whole.poison_rate, fifth.poison_rate) == (1.0, 0.2)
+    assert fifth.model_copy(update={"poison_rate": 1.0}) == whole
+    if name == "table3_small":
+        (five,) = scenario.defenders["augmented_five"]
+        assert five.model_copy(update={"agents": whole.agents}) == whole
+        assert five.agents < whole.agents
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,13 @@ TABLE_2 = """
 7 / Horse 4 / Deer|(107, 60, 58) (15, 4) pixel (242, 30, 233) (4, 21) X (76, 14, 15) (11, 19) L
 8 / Ship 6 / Frog|(141, 245, 211) (4, 1) pixel (213, 221, 138) (19, 29) X (121, 158, 6) (3, 13) pixel
 9 / Truck 2 / Bird|(187, 67, 135) (4, 27) pixel (69, 204, 11) (14, 29) L (239, 186, 219) (1, 29) X
+"""  # noqa: E501 - as printed
+# Table 1, as printed: C and A at 5, 10 and 20 %, of ND, SS, AC, ITLM and TW. 7/4 is printed as 1/3.
+TABLE_1 = """
+2/5|94.5 75.6 94.6 95.2 94.7 98.1|94.3 74.7 94.4 0.0 94.2 0.0|92.4 53.9 92.9 81.8 92.6 89.4|94.7 79.4 94.7 92.4 94.6 96.3|92.5 0.1 93.0 0.0 92.8 0.0
+7/4|94.8 99.3 94.5 99.2 94.5 98.8|94.6 50.0 94.2 10.4 94.3 1.5|92.2 39.2 92.0 47.9 91.9 60.5|94.6 57.2 94.5 75.0 94.2 92.3|92.0 0.1 92.9 0.3 92.3 1.3
+8/6|94.7 84.1 94.6 96.4 94.1 98.1|94.8 80.5 94.2 96.0 94.3 0.0|92.8 73.3 92.2 97.0 92.5 96.4|94.4 76.3 94.5 94.2 94.1 96.4|93.1 0.0 93.0 0.0 92.9 0.0
+9/2|94.9 98.0 94.9 99.1 94.7 99.1|94.4 65.7 94.6 0.0 94.3 0.0|92.8 79.7 92.6 80.8 93.1 98.9|94.7 97.6 94.4 99.3 94.1 99.1|93.0 0.0 92.9 0.0 93.1 0.0
 """  # noqa: E501 - as printed
 CELLS = {
     "pixel": [(0, 0)],
@@ -154,6 +162,24 @@ def test_the_figures_of_tables_3_and_4_are_the_printed_ones(sweeps):
             for name in FIVE:
                 assert found[name, "clean_accuracy"] == pytest.approx(clean[name])
                 assert found[name, "asr_source"] == pytest.approx(left[name])
+
+
+@pytest.mark.parametrize("table", ["table1", "table1_small"])
+def test_the_figures_of_table_1_are_the_printed_ones(sweeps, table):
+    """M1: all 120 numbers, so that no row is a neighbour's."""
+    expected = {}
+    for line in TABLE_1.strip().splitlines():
+        pair, *columns = line.split("|")
+        for defender, column in zip(FIVE, columns, strict=True):
+            places = product((0.05, 0.1, 0.2), ("clean_accuracy", "asr_source"))
+            for (rate, score), value in zip(places, column.split(), strict=True):
+                expected[pair, rate, defender, score] = float(value) / 100
+    found = {
+        (f.at["scenario"].split()[0], float(f.at["rate"]), f.defender, f.score): f.value
+        for f in sweeps[table].published.figures
+    }
+    assert len(sweeps[table].published.figures) == len(found) == 120
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("table", ["table3", "table4"])
