@@ -60,7 +60,7 @@ class LocalTraining:
                 seed=scenario.seed,
             )
         )
-        self._layout = Layout(self._engine.initial().module)
+        self._layout = Layout(self._engine.untrained)
         self._blocks: dict[tuple[str, bool], Block] = {}
 
     def train(self, requests: Sequence[Request]) -> list[Arrays]:

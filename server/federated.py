@@ -48,6 +48,7 @@ from server.scoring.detection import CheatingAgents, detection_scores, round_det
 from server.table import Table, lay_federated_table, own_block
 from server.updates import Side, State, collect_updates
 from strategies.aggregation.base import Context
+from strategies.aggregation.buffers import Buffers
 from strategies.aggregation.updates import Updates
 from strategies.base import Defender, Predictor
 from strategies.federated import SHARED, Line, Round, Standing, play_round
@@ -141,7 +142,7 @@ class _Play:
         self._defender = defender_of(scenario, dealt, table, engine.device)
         self._own = Pool((own_block(dealt),), dealt.data.classes)
         start = engine.initial()
-        self._layout = Layout(start.module)
+        self._layout = Layout(engine.untrained)
         self._participation = Participation(scenario)
         self._grants = Grants(scenario, self._rows, self._layout)
         # Standings are on the CPU, where updates arrive and are aggregated.
@@ -176,9 +177,7 @@ class _Play:
     def start(self) -> Progress:
         """Return the game before its first round."""
         state = self._fresh
-        standing = Standing(
-            self._layout.flat(state), {name: state[name] for name in self._layout.buffers}
-        )
+        standing = Standing(self._layout.flat(state), self._layout.rest(state))
         return Progress(
             round=0,
             sides=dict.fromkeys(self._left_out, SideState(standing)),
@@ -315,7 +314,9 @@ class _Play:
             memory=int(self._scenario.compute.memory_gib * 2**30),
             own=mine,
         )
-        buffers = self._layout.mean_buffers(list(states.values()), updates.shares)
+        buffers = Buffers(
+            updates.agents, self._layout.stacked(list(states.values())), self._layout.variances
+        )
         spec = self._scenario.federation
         return play_round(
             line, standing, updates, buffers, context, spec.server_optimizer, spec.fallback

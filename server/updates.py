@@ -1,7 +1,8 @@
 """Collecting and admitting the model updates of a round.
 
-An update is refused unless it has the keys, shapes and dtypes of the model and is finite; weights
-in the aggregate come from the registered share, so nothing else of a reply is read.
+An update is refused unless it has the keys, shapes and dtypes of the model, is finite and in range,
+and has no variance and no counter below 0. Weights in the aggregate come from the registered share,
+so nothing else of a reply is read.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def collect_updates(
 
     def read(ask: Ask, content: RecordDict) -> None:
         state = to_state(unpack(content, expected))
-        check_update(state)
+        check_update(state, layout)
         got[sides[int(str(ask.fields["side"]))]][ask.agent] = state
 
     def refuse(ask: Ask, refusal: Refusal) -> None:
@@ -105,8 +106,12 @@ def collect_updates(
     return Collected(order, refused)
 
 
-def check_update(state: State) -> None:
-    """Refuse weights that are not finite or far out of range.
+def check_update(state: State, layout: Layout) -> None:
+    """Refuse a model that is not finite, far out of range, or impossible.
+
+    Args:
+        state: The model.
+        layout: Which of its entries are variances and counters.
 
     Raises:
         Refusal: With the code ``non_finite`` or ``range``.
@@ -114,5 +119,15 @@ def check_update(state: State) -> None:
     for name, value in state.items():
         if not bool(torch.isfinite(value).all()):
             raise Refusal("non_finite", f"expected finite weights, got NaN or infinity in {name}")
-        if value.numel() and float(value.abs().max()) > _LARGEST:
+        if value.numel() and _largest(value) > _LARGEST:
             raise Refusal("range", f"expected weights up to {_LARGEST:g}, got more in {name}")
+    for what, names in (("variances", layout.variances), ("counters", layout.counters)):
+        for name in names:
+            if state[name].numel() and (least := state[name].min().item()) < 0:
+                raise Refusal("range", f"expected {what} of 0 or more, got {least:g} in {name}")
+
+
+def _largest(value: Tensor) -> float:
+    """Return the largest absolute value; of whole numbers without overflow."""
+    low, high = value.aminmax()
+    return max(-float(low), float(high))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from learning.method import Method
 from strategies.aggregation.base import Aggregate, Aggregator, Context, PreAggregator
+from strategies.aggregation.buffers import Buffers, aggregate_buffers
 from strategies.aggregation.chain import aggregate, infeasible
 from strategies.aggregation.mean import Mean
 from strategies.aggregation.median import Median
@@ -88,7 +89,7 @@ class Standing:
 
     Attributes:
         weights: Flat weights, (d,).
-        buffers: The model's other state.
+        buffers: The model's other state: its buffers, and parameters that are frozen.
         rule: The rule's state.
         step: The server optimiser's state; None before the first step.
     """
@@ -124,7 +125,7 @@ def play_round(
     line: Line,
     standing: Standing,
     updates: Updates,
-    buffers: Mapping[str, Tensor],
+    buffers: Buffers,
     context: Context,
     optimizer: object,
     fallback: Fallback = "skip",
@@ -135,7 +136,8 @@ def play_round(
         line: The defender's defences.
         standing: Where the federation stands; left as it is.
         updates: Of the admitted agents and the defender's own, ``w_i - w``.
-        buffers: The agents' buffers, already averaged.
+        buffers: Of the same, in the same order; what becomes of them follows from what the rule
+            makes of the updates.
         context: What the rule may use.
         optimizer: The scenario's server optimiser.
         fallback: What to do where the rule, or a step before it, is infeasible for what drop-outs
@@ -156,12 +158,14 @@ def play_round(
         return Round(standing, None, f"skipped: {error}")
     step, state = server_step(optimizer, result.update, standing.step)
     weights = standing.weights + step.to(standing.weights.dtype)
+    rest, told = aggregate_buffers(buffers, standing.buffers, result, rule, bool(steps))
     if reason is not None:
-        after = Standing(weights, dict(buffers), standing.rule, state)
-        return Round(after, result, f"{fallback} instead: {reason}", fallback=fallback)
-    after = Standing(weights, dict(buffers), result.state, state)
+        after = Standing(weights, rest, standing.rule, state)
+        note = "; ".join([f"{fallback} instead: {reason}", *told])
+        return Round(after, result, note, fallback=fallback)
+    after = Standing(weights, rest, result.state, state)
     relative = relative_weights(rule, result, updates)
-    return Round(after, result, "; ".join(result.notes), relative)
+    return Round(after, result, "; ".join([*result.notes, *told]), relative)
 
 
 def relative_weights(rule: Aggregator, result: Aggregate, updates: Updates) -> Tensor | None:

@@ -18,7 +18,7 @@ class Architecture(Method):
 
     Attributes:
         batchable: Whether many such models can be trained as one (no BatchNorm, no
-            dropout, no buffers).
+            dropout, no buffers, no tied weights, no frozen parameters).
         linear: Whether the logits are linear in the pixels; some defences are for these alone.
     """
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learning.seeds import torch_generator
 from learning.training.cohorts import one_by_one
@@ -30,7 +30,7 @@ from learning.training.nets import State
 from learning.training.prepare import Group, Preparation
 from learning.training.progress import CallProgress, EpochEvent
 from learning.training.recipe import Recipe
-from learning.training.requests import check_request, check_spec
+from learning.training.requests import check_batchable, check_request, check_spec
 from learning.training.rows import RowStore
 
 __all__ = ["Engine", "EpochEvent", "Recipe", "pick_device"]
@@ -55,8 +55,9 @@ class Engine:
         trainings: Number of models trained so far, those taken over included.
 
     Raises:
-        ValueError: If the device is not there, the architecture does not fit the inputs, or early
-            stopping watches validation rows that nobody held out.
+        ValueError: If the device is not there, the architecture does not fit the inputs or says
+            wrongly that it is batchable, or early stopping watches validation rows that nobody held
+            out.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Engine:
         self._dtype = dtype
         self._store = RowStore(recipe.shape, self.device, dtype)
         self._template = Template(fresh_module(recipe, self.device, dtype))
+        check_batchable(recipe.architecture, self._template.module)
         self._preparation = Preparation(recipe, self._store, self._template, self.device, dtype)
         self._done: dict[Key, Trained] = {}
         self._held: WeakValueDictionary[bytes, Trained] = WeakValueDictionary()
@@ -196,14 +198,22 @@ class Engine:
         """Return the untrained model that all trainings start from."""
         return self.holding(self._template.state)
 
+    @property
+    def untrained(self) -> nn.Module:
+        """The untrained model as its architecture has built it; not to be changed.
+
+        Unlike models that are held, it knows which of its parameters are frozen.
+        """
+        return self._template.module
+
     def forget(self) -> None:
         """Drop the models trained so far; rows stay on the device."""
         self._done.clear()
 
     @cached_property
     def _width(self) -> int:
-        """Number of weights of a model."""
-        return sum(p.numel() for p in self._template.module.parameters())
+        """Number of trained weights of a model."""
+        return sum(p.numel() for p in self._template.module.parameters() if p.requires_grad)
 
     @cached_property
     def _at_once(self) -> Mapping[bool, int]:

@@ -62,11 +62,11 @@ class PlainNet(Net):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._module = module.to(memory_format=self._layout).train()
         self._call = torch.compile(self._module) if compiled else self._module
-        self._parameters = list(module.parameters())
+        self._parameters = [p for p in module.parameters() if p.requires_grad]  # not the frozen
         self.tensors = {k: v.detach().unsqueeze(0) for k, v in module.state_dict().items()}
 
     def leaves(self, models: int) -> Sequence[Tensor]:
-        """Return the module's parameters."""
+        """Return the module's trained parameters."""
         return self._parameters
 
     def weights(self, models: int) -> list[Tensor]:

@@ -4,10 +4,39 @@ from __future__ import annotations
 
 from math import inf
 
+from torch import nn
+
+from learning.method import kind_of
+from learning.models.base import Architecture
 from learning.training.job import Training
 from learning.training.recipe import Recipe
 from learning.training.spec import TrainingSpec
 from learning.training.steering import check_steering
+
+
+def check_batchable(architecture: Architecture, module: nn.Module) -> None:
+    """Refuse an architecture that cannot be trained as one of many although it says so.
+
+    Args:
+        architecture: What is trained.
+        module: The untrained model that it builds.
+
+    Raises:
+        ValueError: If it is `batchable` and has buffers, tied weights or frozen parameters.
+    """
+    if not architecture.batchable:
+        return
+    names = dict(module.named_parameters(remove_duplicate=False))
+    for what, found in (
+        ("buffers", any(True for _ in module.buffers())),
+        ("tied weights", len({id(weight) for weight in names.values()}) < len(names)),
+        ("frozen parameters", not all(weight.requires_grad for weight in names.values())),
+    ):
+        if found:
+            raise ValueError(
+                f"expected the batchable architecture {kind_of(type(architecture))} to have no "
+                f"{what}, got some: set batchable to False in its class"
+            )
 
 
 def check_spec(spec: TrainingSpec) -> None:

@@ -83,12 +83,18 @@ class Aggregator(Method):
 
     Attributes:
         needs_own: Whether the rule needs `Context.own`, the defender's own update.
+        undefended: Whether the rule is the plain mean that defences are compared with. Then the
+            model's buffers are averaged as they come (`strategies.aggregation.buffers`).
+        majority: Whether the rule counts on most agents being honest. If not (the defender has
+            other grounds to trust somebody), buffers are compared among those whom it trusts.
         even: The trust that the rule gives where it tells nobody apart: the registered ``shares``,
             or the same to each (``equal``). With it, more or less trust is the rule's judgement of
             an agent; None for rules whose trust is none (`selected` may be one all the same).
     """
 
     needs_own: ClassVar[bool] = False
+    undefended: ClassVar[bool] = False
+    majority: ClassVar[bool] = True
     even: ClassVar[Even | None] = None
 
     def infeasible(self, n: int) -> str | None:

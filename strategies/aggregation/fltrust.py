@@ -23,6 +23,7 @@ class FLTrust(Aggregator):
     kind: Literal["fltrust"] = "fltrust"
     paper: ClassVar[str] = "Cao et al., FLTrust, NDSS 2021, section IV"
     needs_own: ClassVar[bool] = True
+    majority: ClassVar[bool] = False
     even: ClassVar[Even | None] = "equal"
 
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:

@@ -38,6 +38,7 @@ class FoolsGold(Aggregator):
 
     kind: Literal["foolsgold"] = "foolsgold"
     paper: ClassVar[str] = "Fung, Yoon, Beschastnikh, FoolsGold, RAID 2020, Algorithm 1"
+    majority: ClassVar[bool] = False
     even: ClassVar[Even | None] = "equal"
 
     layer: Literal["head", "all"] = Field(

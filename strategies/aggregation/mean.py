@@ -19,6 +19,7 @@ class Mean(Aggregator):
 
     kind: Literal["mean"] = "mean"
     paper: ClassVar[str] = "McMahan et al., Federated averaging, AISTATS 2017, Algorithm 1"
+    undefended: ClassVar[bool] = True
 
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return the weighted mean; an agent's trust is its share."""

@@ -6,6 +6,7 @@ import torch
 
 from scenarios.federation import FedAvg, FedAvgM
 from strategies.aggregation.base import Context
+from strategies.aggregation.buffers import Buffers
 from strategies.aggregation.centred_clipping import CentredClipping
 from strategies.aggregation.fltrust import FLTrust
 from strategies.aggregation.foolsgold import FoolsGold
@@ -31,15 +32,15 @@ def few():
 
 
 def standing_of():
-    return Standing(torch.arange(D, dtype=torch.float32), {}, {"memory": torch.ones(2)})
+    buffers, memory = {"b": torch.zeros(1)}, {"memory": torch.ones(2)}
+    return Standing(torch.arange(D, dtype=torch.float32), buffers, memory)
 
 
 def play(line, updates, fallback="skip", optimizer=None, context=None):
     optimizer = optimizer or FedAvg()
     context = context or Context()
-    return play_round(
-        Line.of(line), standing_of(), updates, {"b": torch.ones(1)}, context, optimizer, fallback
-    )
+    buffers = Buffers(updates.agents, {"b": torch.ones(len(updates), 1)})
+    return play_round(Line.of(line), standing_of(), updates, buffers, context, optimizer, fallback)
 
 
 def test_by_default_an_infeasible_rule_leaves_everything_as_it_was(few):
@@ -51,7 +52,7 @@ def test_by_default_an_infeasible_rule_leaves_everything_as_it_was(few):
         result.note == "skipped: krum with f = 1 needs 2f + 3 = 5 contributions or more, but got 4"
     )
     assert torch.equal(result.standing.weights, start.weights)
-    assert result.standing.buffers == {}
+    assert result.standing.buffers["b"].tolist() == [0.0]
     assert result.standing.step is None
 
 
@@ -64,7 +65,7 @@ def test_the_fallback_median_is_the_median_of_the_updates_as_they_came(line, few
     assert result.note.startswith("median instead: ")
     assert result.aggregate.selected is None
     assert result.weights is None
-    assert set(result.standing.buffers) == {"b"}
+    assert result.standing.buffers["b"].tolist() == [1.0]
 
 
 def test_the_fallback_keeps_the_rules_memory_and_takes_the_servers_step(few):
