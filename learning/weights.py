@@ -35,7 +35,8 @@ class Layout:
     else the first name, counts, and the others follow it.
 
     Args:
-        module: A model as its architecture builds it.
+        module: A model as its architecture builds it. Where nothing is to be trained (a model held
+            for evaluation), all parameters count as weights.
 
     Attributes:
         shapes: Of every entry of the state, by name, in the model's order.
@@ -59,8 +60,8 @@ class Layout:
         }
         self._follows = _followers(state)
         own = [name for name in state if name not in self._follows]
-        trained = {name for name in own if state[name].requires_grad}
         parameters = {name for name in own if isinstance(state[name], nn.Parameter)}
+        trained = {name for name in parameters if state[name].requires_grad} or parameters
         self.weights = tuple(name for name in own if name in trained)
         self.buffers = tuple(name for name in own if name not in parameters)
         self.frozen = tuple(name for name in own if name in parameters - trained)

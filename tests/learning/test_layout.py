@@ -76,3 +76,9 @@ def test_a_plain_model_is_laid_out_as_pytorch_lists_its_parameters():
     assert layout.variances == {"1.running_var": 1e-5}
     vector = torch.cat([weight.flatten() for weight in model.parameters()])
     assert torch.equal(layout.flat(model.state_dict()), vector)
+
+
+def test_a_model_held_for_evaluation_is_laid_out_like_the_one_that_is_trained():
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    layout = Layout(model)
+    assert Layout(model.requires_grad_(False)).weights == layout.weights

@@ -57,6 +57,27 @@ class Grouped(Architecture):
         return Classifier(body, nn.Linear(16, classes))
 
 
+class Tied(Architecture):
+    """One weight of two names, and a frozen bias."""
+
+    kind: Literal["tied"] = "tied"
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        first, second = nn.Linear(16, 16), nn.Linear(16, 16)
+        second.weight = first.weight
+        second.bias.requires_grad_(False)
+        return Classifier(
+            nn.Sequential(nn.Flatten(), first, nn.ReLU(), second), nn.Linear(16, classes)
+        )
+
+
+class TiedTogether(Tied):
+    """The same, which says wrongly that many can be trained as one."""
+
+    kind: Literal["tied_together"] = "tied_together"  # type: ignore[assignment]
+    batchable: ClassVar[bool] = True
+
+
 class Swap(BatchHook):
     """Mixes each row with another one, drawn from the generator it is given."""
 
@@ -403,3 +424,18 @@ def test_small_cnn_learns_digits():
     assert right.mean() > 0.97
     assert model.curve[-1]["train_accuracy"] > 0.99
     assert model.curve[-1]["train_loss"] < 0.05
+
+
+def test_tied_weights_stay_tied_in_training_and_frozen_ones_stay_as_they_are():
+    engine = make_engine(Tied())
+    before = engine.untrained.state_dict()
+    after = engine.train([Training(POOL)])[0].module.state_dict()
+    assert torch.equal(after["body.1.weight"], after["body.3.weight"])
+    assert not torch.equal(after["body.1.weight"], before["body.1.weight"])
+    assert torch.equal(after["body.3.bias"], before["body.3.bias"])
+    assert not torch.equal(after["body.1.bias"], before["body.1.bias"])
+
+
+def test_a_batchable_architecture_with_tied_weights_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="tied_together to have no tied weights, got some: set"):
+        make_engine(TiedTogether())
