@@ -1,7 +1,8 @@
 """Known pairs of attack and defence, each with several seeds: does what is known hold here?
 
 Model replacement (Bagdasaryan et al., AISTATS 2020) is known to beat the mean and to fail against
-the median. ALIE (Baruch et al., NeurIPS 2019) is known to beat Krum, on skewed data above all.
+the median. ALIE (Baruch et al., NeurIPS 2019) is known to beat Krum, on skewed data above all;
+`alie_against_krum` plays it at the strength between these two.
 Scores are told as they came, with 95 % intervals over seeds (Student's t); differences are paired
 by seed.
 """
