@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from backfire.analysis.estimates import Estimate
 from backfire.analysis.series import Series, Setting
 from backfire.analysis.sweep_table import SweepTable, spot_key
 from scenarios.quoting import printable
@@ -80,20 +81,39 @@ class AttackOnInputs(_Record):
     score: CardScore
 
 
+class HeapShare(_Record):
+    """Which share of the seeds lies in the upper of two heaps, such as those that learned.
+
+    Attributes:
+        above: Seeds in the upper heap.
+        seeds: Seeds in all.
+        low: Lower end of Wilson's 95 % interval of their share.
+        high: Upper end.
+    """
+
+    above: Annotated[int, Field(ge=1, le=1000)]
+    seeds: Annotated[int, Field(ge=2, le=1000)]
+    low: Annotated[float, Field(ge=0, le=1)]
+    high: Annotated[float, Field(ge=0, le=1)]
+
+
 class CardScore(_Record):
     """A score over seeds.
 
     Attributes:
         value: Mean; None without values.
-        low: Lower end of the 95 % interval over seeds; None for fewer than two seeds.
+        low: Lower end of the 95 % interval over seeds; None where there is none: for fewer than two
+            seeds, seeds that all gave the same, and seeds in two heaps.
         high: Upper end.
+        heaps: Where the seeds fall into two heaps, how many of them lie above the gap.
         std_across_agents: Root mean square over seeds; None where no game has two agents.
         by_seed: Value by seed.
     """
 
-    value: _Share | None
-    low: _Share | None
-    high: _Share | None
+    value: _Share | None = None
+    low: _Share | None = None
+    high: _Share | None = None
+    heaps: HeapShare | None = None
     std_across_agents: _Share | None = None
     by_seed: Annotated[dict[_Short, _Share], Field(max_length=1000)]
 
@@ -252,9 +272,17 @@ def _score(series: Series) -> CardScore:
         value=found.value,
         low=found.low,
         high=found.high,
+        heaps=_heaps(found),
         std_across_agents=series.std_across_agents,
         by_seed={str(seed): value for seed, value in series.values.items()},
     )
+
+
+def _heaps(found: Estimate) -> HeapShare | None:
+    if found.heaps is None:
+        return None
+    share = found.heaps.share
+    return HeapShare(above=len(found.heaps.above), seeds=found.n, low=share.low, high=share.high)
 
 
 def _bench(scenario: Scenario) -> Identity:

@@ -2,8 +2,10 @@
 
 Two games with the same seed share data, partition and triggers, so the difference is taken seed by
 seed. The p-value is that of the paired t-test. The exact sign-flip test stands beside it; with
-five seeds it cannot go below 2/32 = 0.0625 whatever is seen, so that no verdict can rest on it
-alone. "Better" needs both the corrected p-value and the interval of the difference.
+five seeds it cannot go below 2/32 = 0.0625 whatever is seen, so that it decides little. Where the
+differences have no interval, since all are the same or they fall into two heaps, a t-test says
+nothing either: the sign-flip test takes its place. "Better" needs both the corrected p-value and,
+where there is one, the interval of the difference.
 
 Sources:
     t: Student, "The probable error of a mean", Biometrika 6 (1908) 1-25.
@@ -23,7 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from backfire.analysis.estimates import GAP, SHARE, Bounds, Estimate, estimate
+from backfire.analysis.estimates import (
+    GAP,
+    SHARE,
+    Bounds,
+    Estimate,
+    difference_bounds,
+    estimate,
+)
 
 ALPHA: Final = 0.05
 # Two equal differences by chance are common with shares of a few inputs.
@@ -44,8 +53,7 @@ class Comparison:
         first: Name of the one.
         second: Name of the other.
         difference: Mean over the common seeds with its 95 % interval.
-        p: Two-sided p-value of the paired t-test; None for fewer than two seeds. 0 where all
-            differences are the same and not 0.
+        p: Two-sided p-value of the paired test (`paired_p`); None for fewer than two seeds.
         p_flip: Two-sided p-value of the exact sign-flip test; None for fewer than two or more
             than 16 seeds.
         p_holm: `p` corrected for all comparisons of the table.
@@ -134,7 +142,7 @@ def _raw(first: tuple[str, BySeed], second: tuple[str, BySeed], bounds: Bounds) 
     seeds = sorted(first[1].keys() & second[1].keys())
     differences = np.array([first[1][seed] - second[1][seed] for seed in seeds])
     found = estimate(differences.tolist(), bounds=bounds)
-    p, p_flip = paired_t(differences), sign_flip(differences)
+    p, p_flip = paired_p(differences, found), sign_flip(differences)
     return Comparison(first[0], second[0], found, p, p_flip, p, 1, "tie")
 
 
@@ -146,20 +154,35 @@ def _verdict(difference: Estimate, p: float | None, higher_is_better: bool) -> V
     return "better" if (difference.value > 0) == higher_is_better else "worse"
 
 
-def paired_t(differences: NDArray[np.float64]) -> float | None:
-    """Return the two-sided p-value of the paired t-test; None for fewer than two differences.
+def paired_p(differences: NDArray[np.float64], found: Estimate) -> float | None:
+    """Return the two-sided p-value that their mean is 0; None for fewer than two differences.
 
-    Without spread it is 1 where all differences are 0, and 0 where they are not.
+    That of the paired t-test; where their spread says nothing, that of the sign-flip test: all
+    are the same, or they fall into two heaps. Beyond 16 seeds heaps are left to the t-test.
+
+    Args:
+        differences: One for each seed, float (n,).
+        found: The estimate of their mean, but for a constant.
+    """
+    if found.method == "equal":
+        moved = abs(float(differences.mean())) > _EQUAL
+        return float(2.0 ** (1 - len(differences))) if moved else 1.0
+    flipped = sign_flip(differences) if found.method == "heaps" else None
+    return paired_t(differences) if flipped is None else flipped
+
+
+def paired_t(differences: NDArray[np.float64]) -> float | None:
+    """Return the two-sided p-value of the paired t-test.
+
+    None for fewer than two differences, and for differences that are all the same.
 
     Args:
         differences: One for each seed, float (n,).
     """
     n = len(differences)
-    if n < 2:
+    if n < 2 or float(np.ptp(differences)) <= _EQUAL:
         return None
     mean = abs(float(differences.mean()))
-    if float(np.ptp(differences)) <= _EQUAL:
-        return 1.0 if mean <= _EQUAL else 0.0
     t = mean * np.sqrt(n) / float(differences.std(ddof=1))
     return float(2 * stats.t.sf(t, n - 1))
 
@@ -204,8 +227,8 @@ def rank(
     """Rank scores; those that cannot be told apart are tied.
 
     Two are told apart where their own intervals do not overlap *and* the paired comparison,
-    corrected for all pairs, decides. Ties do not chain: with A tied to B and B to C, A may still be
-    ahead of C.
+    corrected for all pairs, decides. What has no interval reaches from its least seed to its
+    largest. Ties do not chain: with A tied to B and B to C, A may still be ahead of C.
 
     Args:
         entries: Score by seed, by name; those without any value are left out.
@@ -220,7 +243,9 @@ def rank(
     order = sorted(means, key=lambda name: _mean(means[name]), reverse=higher_is_better)
     pairs = list(combinations(order, 2))
     told = compare_all(
-        [((a, entries[a]), (b, entries[b])) for a, b in pairs], higher_is_better=higher_is_better
+        [((a, entries[a]), (b, entries[b])) for a, b in pairs],
+        higher_is_better=higher_is_better,
+        bounds=difference_bounds(bounds, bounds),
     )
     ahead = {
         (one.first, one.second)
@@ -247,6 +272,6 @@ def _mean(found: Estimate) -> float:
 
 
 def _overlap(one: Estimate, two: Estimate) -> bool:
-    if one.low is None or one.high is None or two.low is None or two.high is None:
+    if one.n < 2 or two.n < 2 or one.reach is None or two.reach is None:
         return True
-    return one.low <= two.high and two.low <= one.high
+    return one.reach[0] <= two.reach[1] and two.reach[0] <= one.reach[1]

@@ -25,10 +25,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backfire.analysis.comparisons import ALPHA, MIN_SEEDS, holm, paired_t
-from backfire.analysis.estimates import GAP, Estimate, estimate
+from backfire.analysis.comparisons import ALPHA, MIN_SEEDS, holm, paired_p
+from backfire.analysis.estimates import Bounds, Estimate, difference_bounds, estimate
 from backfire.analysis.places import DEFENDER, Places, Spot
-from backfire.analysis.series import Row, Series, Setting
+from backfire.analysis.series import Row, Series, Setting, bounds_of
+from backfire.analysis.words import reach_words
 from scenarios.published import Claim, Figure, Operand, Published
 
 # A wider interval covers most figures, so that covering says little.
@@ -58,17 +59,24 @@ RULES: Final = (
     "side by side, and the verdict is “not comparable”.",
     "A figure holds where our 95 % interval over seeds covers it, or where our mean lies within "
     "the spread that the paper prints behind it. Where neither is so it does not hold.",
-    f"A figure is undecided where nothing was scored, where there is one seed, or where our "
-    f"interval is wider than {100 * WIDEST:.0f} points and the mean is not within the paper's "
+    f"A figure is undecided where nothing was scored, where there is no interval, or where our "
+    f"interval is wider than {100 * WIDEST:.0f} points, and the mean is not within the paper's "
     "spread.",
+    "There is no interval of one seed, of seeds that all gave the same score, and where the seeds "
+    "fall into two heaps: there the page gives the share of seeds in the upper heap with Wilson's "
+    "interval.",
     "A claim is one comparison or several: one for each value of the axes (and each defender) that "
     "it leaves open. Each is a difference paired by seed.",
-    "A comparison holds where the mean difference has the claimed sign, beyond the claim's margin, "
-    "and p < 0.05 (paired t-test, two-sided) after Holm's correction over all comparisons of this "
-    "table. It is contradicted where p is as small and the sign is the opposite. Otherwise, and "
-    f"with fewer than {MIN_SEEDS} seeds, it is open.",
+    "A comparison holds where the mean difference has the claimed sign, beyond the claim's "
+    "margin, with p < 0.05 (paired t-test, two-sided) after Holm's correction over all comparisons "
+    "of this table, and where its 95 % interval says so too. It is contradicted where both are as "
+    f"clear and the sign is the opposite. Otherwise, and with fewer than {MIN_SEEDS} seeds, it is "
+    "open.",
+    "Where the differences have no interval the exact sign-flip test takes the place of the "
+    "t-test; with fewer than six seeds it cannot reach 0.05.",
     "“About as large” holds where the difference is surely within the tolerance (both one-sided "
-    "tests), is contradicted where it surely lies outside, and is open otherwise.",
+    "tests, and the interval), is contradicted where it surely lies outside, and is open "
+    "otherwise.",
     "A claim holds where all its comparisons hold, holds in part where some hold (the table says "
     "under which readings, and how many of the others are contradicted), does not hold where none "
     "holds and one is contradicted, and is undecided where all are open.",
@@ -199,7 +207,7 @@ def _figure_verdict(figure: Figure, ours: Estimate, published: Published) -> tup
     if figure.spread is not None and abs(ours.value - figure.value) <= figure.spread:
         return Verdict.HOLDS, f"ours is {gap} points from it, within the paper's spread"
     if ours.low is None or ours.high is None:
-        return Verdict.UNDECIDED, f"ours is {gap} points from it, and one seed has no interval"
+        return Verdict.UNDECIDED, f"ours is {gap} points from it, and has no interval"
     if ours.high - ours.low > WIDEST:
         return Verdict.UNDECIDED, f"our interval is {100 * (ours.high - ours.low):.0f} points wide"
     if ours.holds(figure.value):
@@ -241,12 +249,13 @@ def _compare(claim: Claim, first: Spot | None, second: Spot | None, places: Plac
     one, two = ([_value(side, seed) for seed in seeds] for side in _filled(claim, sides))
     pairs = list(zip(one, two, strict=True))
     differences = [b - a for a, b in pairs] if claim.less else [a - b for a, b in pairs]
+    ranges = [_bounds(side) for side in (claim.first, claim.than)]
     found = Comparison(
         first,
         second,
-        estimate(one),
-        estimate(two),
-        estimate(differences, bounds=GAP),
+        estimate(one, bounds=ranges[0]),
+        estimate(two, bounds=ranges[1]),
+        estimate(differences, bounds=difference_bounds(*ranges[:: -1 if claim.less else 1])),
         None,
         Verdict.UNDECIDED,
     )
@@ -254,8 +263,14 @@ def _compare(claim: Claim, first: Spot | None, second: Spot | None, places: Plac
         return _Open(claim, replace(found, why="not scored on both sides"), False)
     if len(seeds) < MIN_SEEDS:
         return _Open(claim, replace(found, why=f"{MIN_SEEDS} seeds are needed at least"), False)
-    p, favours = _tested(claim, np.array(differences))
+    p, favours = _tested(claim, np.array(differences), found.difference)
     return _Open(claim, replace(found, p=p), favours)
+
+
+def _bounds(side: Operand) -> Bounds:
+    """Return the range of one side; a constant is its own."""
+    value = side.value or 0.0
+    return (value, value) if side.score is None else bounds_of(side.score)
 
 
 def _values(side: Operand, spot: Spot | None, places: Places) -> Mapping[int, float] | None:
@@ -277,33 +292,52 @@ def _value(side: Mapping[int, float] | float, seed: int) -> float:
     return side if isinstance(side, float) else side[seed]
 
 
-def _tested(claim: Claim, differences: NDArray[np.float64]) -> tuple[float, bool]:
+def _tested(claim: Claim, differences: NDArray[np.float64], found: Estimate) -> tuple[float, bool]:
     """Return the two-sided p-value of what the claim says, and whether the mean speaks for it."""
     mean = float(differences.mean())
     if claim.about is None:
-        return _p(differences - claim.margin), mean > claim.margin
+        return _p(differences - claim.margin, found), mean > claim.margin
     tolerance = claim.about.tolerance
-    ends = [_p(differences - end) for end in (-tolerance, tolerance)]
+    ends = [_p(differences - end, found) for end in (-tolerance, tolerance)]
     if abs(mean) < tolerance:
         return max(ends), True
     return ends[mean > 0], False
 
 
-def _p(differences: NDArray[np.float64]) -> float:
-    p = paired_t(differences)
+def _p(differences: NDArray[np.float64], found: Estimate) -> float:
+    p = paired_p(differences, found)
     return 1.0 if p is None else p
+
+
+def _interval_says_so(one: _Open) -> bool:
+    """Return whether the interval of the difference draws the same conclusion; True without one."""
+    found = one.comparison.difference
+    if found.low is None or found.high is None:
+        return True
+    if one.claim.about is None:
+        return not found.holds(one.claim.margin)
+    tolerance = one.claim.about.tolerance
+    if one.favours:
+        return -tolerance < found.low and found.high < tolerance
+    return found.low > tolerance or found.high < -tolerance
 
 
 def _judged(one: _Open, p: float | None) -> Comparison:
     if p is None:
         return one.comparison
-    if p < ALPHA:
+    if p < ALPHA and _interval_says_so(one):
         verdict = Verdict.HOLDS if one.favours else Verdict.FAILS
         return replace(one.comparison, p=p, verdict=verdict)
     raw = one.comparison.p
     why = "cannot be told apart"
-    if raw is not None and raw < ALPHA:
+    if one.comparison.difference.method == "heaps":
+        why = "the seeds fall into two heaps"
+    elif p < ALPHA:
+        why = "the interval does not bear it out"
+    elif raw is not None and raw < ALPHA:
         why = "not sure enough after the correction for many comparisons"
+    elif one.comparison.difference.method == "equal" and one.favours:
+        why = "every seed gave the same difference, and so few seeds cannot be sure of it"
     elif one.claim.about is not None:
         why = "the difference may lie within the tolerance or outside"
     return replace(one.comparison, p=p, why=why)
@@ -334,8 +368,7 @@ def _told(one: Comparison) -> str:
     if d.value is None:
         return one.why
     words = f"difference {_points(d.value)} points"
-    if d.low is not None and d.high is not None:
-        words += f" ({_points(d.low)} to {_points(d.high)})"
+    words += f" ({reach_words(d, signed=True)})"
     if one.p is not None:
         words += f", {p_words(one.p)}"
     return f"{words}; {one.why}" if one.why else words

@@ -17,6 +17,7 @@ from backfire.analysis.published import (
     Verdict,
     p_words,
 )
+from backfire.analysis.words import reach_words
 from scenarios.published import ALL_ATTACKERS, Operand
 from scenarios.quoting import printable
 
@@ -64,10 +65,10 @@ def estimate_words(found: Estimate, *, signed: bool = False) -> str:
     form = "+.1f" if signed else ".1f"
     unit = " points" if signed else " %"
     seeds = f"n = {found.n}"
+    reach = reach_words(found, signed=signed)
     if found.low is None or found.high is None:
-        return f"{100 * found.value:{form}}{unit} ({seeds}, no interval)"
-    ends = f"{100 * found.low:{form}} to {100 * found.high:{form}}"
-    return f"{100 * found.value:{form}}{unit} [{ends}], {seeds}"
+        return f"{100 * found.value:{form}}{unit} ({seeds}, {reach})"
+    return f"{100 * found.value:{form}}{unit} [{reach}], {seeds}"
 
 
 def paper_words(line: FigureLine) -> str:
@@ -93,14 +94,19 @@ def claim_words(line: ClaimLine) -> str:
 def comparison_words(line: ClaimLine, one: Comparison) -> str:
     """Return both sides of a comparison in words, with their means."""
     parts = [
-        f"{side_words(side, spot)}"
-        + ("" if spot is None or found.value is None else f" = {100 * found.value:.1f} %")
+        f"{side_words(side, spot)}" + ("" if spot is None else _mean_words(found))
         for side, spot, found in (
             (line.claim.first, one.first, one.one),
             (line.claim.than, one.second, one.two),
         )
     ]
     return " against ".join(parts)
+
+
+def _mean_words(found: Estimate) -> str:
+    if found.value is None:
+        return ""
+    return f" = {100 * found.value:.1f} %" + (" in two heaps" if found.heaps else "")
 
 
 def markdown(table: SideBySide, *, replay: str = "", title: str = "") -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from backfire.analysis.estimates import Estimate
+from backfire.analysis.words import reach_words
 from backfire.report.heatmap import raster
 from backfire.report.series_chart import Value, tick
 from backfire.report.svg import WIDTH, element, picture, text
@@ -93,8 +94,8 @@ def _number(one: Estimate | None, x: float, y: float) -> Markup:
     if one is None or one.value is None:
         return element("text", "–", x=x, y=y, text_anchor="middle", class_="cell dark")
     words = f"{percent(one.value)}, n = {one.n}"
-    if one.low is not None and one.high is not None:
-        words += f", 95 % interval {percent(one.low)} to {percent(one.high)}"
+    if one.n > 1:
+        words += f", 95 % interval over seeds: {reach_words(one)}"
     return element(
         "text",
         element("title", words),

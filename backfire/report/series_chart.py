@@ -1,4 +1,4 @@
-"""Curves of a score along an axis of a sweep: mean, interval over seeds, every agent a point."""
+"""Curves of a score along an axis of a sweep: mean, interval over seeds, every seed and agent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from backfire.analysis.estimates import Estimate
+from backfire.analysis.words import reach_words
 from backfire.report.svg import WIDTH, Scale, element, line, picture, text
 from backfire.report.text import fitted, percent, plain
 
@@ -28,8 +29,8 @@ class Point:
 
     Attributes:
         x: Position of the value among the values of the axis, from 0.
-        found: Mean over seeds.
-        motes: What stands behind it: each agent of each seed, or each seed.
+        found: Mean over seeds; each seed is drawn as a ring.
+        motes: What stands behind the seeds: each agent of each seed.
     """
 
     x: int
@@ -75,7 +76,10 @@ def bottom(lines: Sequence[Line]) -> float:
     points = [one for curve in lines for one in curve.points if one.found.value is not None]
     ends = [one.found.value if one.found.low is None else one.found.low for one in points]
     lowest = min(
-        [*(end for end in ends if end is not None), *(m for p in points for m in p.motes)],
+        [
+            *(end for end in ends if end is not None),
+            *(value for one in points for value in (*one.motes, *one.found.values)),
+        ],
         default=0.0,
     )
     if lowest < 0:
@@ -130,43 +134,54 @@ def _line(curve: Line, places: Sequence[float], y: Scale, k: int, lines: int) ->
     return element(
         "g",
         element("title", _words(curve)),
-        _ribbon(points, places, y),
-        *_motes(points, places, y, shift),
+        *_ribbons(points, places, y),
+        *_dots([(one.x, one.motes) for one in points], places, y, shift, "mote"),
+        *_dots([(one.x, one.found.values) for one in points], places, y, shift, "seed"),
         element("polyline", points=path, class_="curve"),
         *marks,
         class_=curve.colour,
     )
 
 
-def _ribbon(points: Sequence[Point], places: Sequence[float], y: Scale) -> Markup:
-    known = [one for one in points if one.found.low is not None and one.found.high is not None]
+def _ribbons(points: Sequence[Point], places: Sequence[float], y: Scale) -> list[Markup]:
+    """Return a band for each run of points with an interval: none crosses a point without."""
+    runs: list[list[Point]] = [[]]
+    for one in points:
+        if one.found.low is None or one.found.high is None:
+            runs.append([])
+        else:
+            runs[-1].append(one)
+    return [_ribbon(run, places, y) for run in runs if run]
+
+
+def _ribbon(known: Sequence[Point], places: Sequence[float], y: Scale) -> Markup:
     if len(known) == 1:
         one, x = known[0].found, places[known[0].x]
         return line(x, y(one.low or 0.0), x, y(one.high or 0.0), "whisker")
     above = [f"{places[one.x]:.1f},{y(one.found.high or 0.0):.1f}" for one in known]
     below = [f"{places[one.x]:.1f},{y(one.found.low or 0.0):.1f}" for one in reversed(known)]
-    return (
-        element("polygon", points=" ".join(above + below), class_="ribbon") if known else Markup()
-    )
+    return element("polygon", points=" ".join(above + below), class_="ribbon")
 
 
-def _motes(
-    points: Sequence[Point], places: Sequence[float], y: Scale, shift: float
+def _dots(
+    found: Sequence[tuple[int, Sequence[float]]],
+    places: Sequence[float],
+    y: Scale,
+    shift: float,
+    style: str,
 ) -> list[Markup]:
-    total = sum(len(one.motes) for one in points)
-    step = -(-total // MAX_MOTES) if total else 1
+    step = -(-sum(len(values) for _, values in found) // MAX_MOTES) or 1
+    radius = 2.6 if style == "seed" else 1.7
     return [
-        element("circle", cx=places[one.x] + shift, cy=y(mote), r=1.7, class_="mote")
-        for one in points
-        for mote in one.motes[::step]
+        element("circle", cx=places[x] + shift, cy=y(value), r=radius, class_=style)
+        for x, values in found
+        for value in values[::step]
     ]
 
 
 def _words(curve: Line) -> str:
     parts = []
     for one in curve.points[:20]:
-        ends = ""
-        if one.found.low is not None and one.found.high is not None:
-            ends = f" ({percent(one.found.low)} to {percent(one.found.high)})"
-        parts.append(f"{percent(one.found.value)}{ends}")
+        reach = f" ({reach_words(one.found)})" if one.found.n > 1 else ""
+        parts.append(f"{percent(one.found.value)}{reach}")
     return f"{plain(curve.name)}: " + ", ".join(parts)

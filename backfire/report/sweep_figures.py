@@ -46,7 +46,7 @@ class FigureGroup:
         keys: Name and colour class of each curve.
         figures: At most 24.
         more: How many were left out.
-        dots: Whether the points are agents; else they are seeds.
+        dots: Whether there is a point for each agent beside the rings of the seeds.
     """
 
     score: str
@@ -123,8 +123,7 @@ def _lines(
 
 
 def _motes(table: SweepTable, series: Series) -> Sequence[float]:
-    agents = table.dots.get((*spot_key(series.at, series.defender), series.score))
-    return agents or list(series.values.values())
+    return table.dots.get((*spot_key(series.at, series.defender), series.score), ())
 
 
 def grids(table: SweepTable) -> list[FigureGroup]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from backfire.analysis import published_text
 from backfire.analysis.published import RULES, Verdict, p_words
 from backfire.analysis.sweep_table import SweepTable, read_sweep
+from backfire.analysis.words import reach_words
 from backfire.report import intervals, sweep_figures, sweep_tables
 from backfire.report.heatmap import scale_bar
 from backfire.report.render import HERE, templates
@@ -38,6 +39,7 @@ _WORDS: Final = SimpleNamespace(
     spot=published_text.spot_words,
     why=published_text.why_words,
     p=p_words,
+    reach=lambda found, signed=False: reach_words(found, signed=signed),
     spread=lambda pair: sweep_tables.spread_words(*pair),
 )
 

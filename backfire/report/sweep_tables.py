@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike
 
 from backfire.analysis.comparisons import Place, compare_all, rank
 from backfire.analysis.equilibria import Equilibria, solve
-from backfire.analysis.estimates import Estimate
+from backfire.analysis.estimates import Estimate, difference_bounds
 from backfire.analysis.payoffs import Payoffs, payoff_tables
 from backfire.analysis.places import DEFENDER
 from backfire.analysis.published import p_words
 from backfire.analysis.published_text import estimate_words
-from backfire.analysis.series import Row, Series, Setting, collect
+from backfire.analysis.series import Row, Series, Setting, bounds_of, collect
 from backfire.analysis.sweep_table import SweepTable, spot_key
+from backfire.analysis.words import reach_words
 from backfire.report.sweep_layout import same
 from backfire.report.text import plain
 from scenarios.published import ALL_ATTACKERS
@@ -178,7 +179,7 @@ def payoffs(table: SweepTable) -> list[PayoffTable]:
 
 
 def _payoffs(one: Payoffs) -> PayoffTable:
-    solved = solve(one.by_seed)
+    solved = solve(one.by_seed, bounds_of(one.score))
     rows, columns = range(len(one.attackers)), range(len(one.defenders))
     cells = [[one.estimate(i, j) for j in columns] for i in rows]
     return PayoffTable(one, cells, solved, list(_solution(one, solved)))
@@ -212,9 +213,7 @@ def _solution(one: Payoffs, solved: Equilibria) -> Iterator[str]:
 
 
 def _value(solved: Equilibria) -> str:
-    if solved.value_low is None or solved.value_high is None:
-        return ""
-    return f" ({100 * solved.value_low:.1f} to {100 * solved.value_high:.1f} over resamples)"
+    return f" ({reach_words(solved.value)})"
 
 
 def _share(share: float | None) -> str:
@@ -235,7 +234,7 @@ def ranking(table: SweepTable) -> tuple[Place, ...]:
     """Rank the defenders by the mean of the main score over all cells, the lowest first."""
     found = collect(_main_rows(table), table.main, by=[DEFENDER])
     entries = {one.defender: one.values for one in found}
-    return rank(entries, higher_is_better=False)
+    return rank(entries, higher_is_better=False, bounds=bounds_of(table.main))
 
 
 def told(table: SweepTable) -> list[str]:
@@ -264,7 +263,9 @@ def _effects(table: SweepTable) -> list[str]:
         ]
         pairs.append(((str(last), sides[0]), (str(first), sides[1])))
     lines = []
-    for name, one in zip(ends, compare_all(pairs), strict=True):
+    bounds = bounds_of(table.main)
+    found = compare_all(pairs, bounds=difference_bounds(bounds, bounds))
+    for name, one in zip(ends, found, strict=True):
         p = "" if one.p_holm is None else f", {p_words(one.p_holm)}"
         tie = "; these seeds cannot tell them apart" if one.verdict == "tie" else ""
         lines.append(

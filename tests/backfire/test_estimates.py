@@ -9,44 +9,77 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from backfire.analysis.estimates import SHARE, across_agents, estimate
+from backfire.analysis.estimates import (
+    FALSE_HEAPS,
+    SHARE,
+    across_agents,
+    difference_bounds,
+    estimate,
+    in_heaps,
+    two_heaps,
+)
 from backfire.analysis.series import collect
 
 
-def bca_by_hand(values, draws, level=0.95):
-    """Efron's formulas, written out: bias correction, acceleration by the jackknife."""
-    x, n = np.asarray(values), len(values)
-    mean = x.mean()
-    z0 = stats.norm.ppf(((draws < mean).mean() + (draws <= mean).mean()) / 2)
-    left_out = np.array([np.delete(x, i).mean() for i in range(n)])
-    centred = left_out.mean() - left_out
-    a = (centred**3).sum() / (6 * ((centred**2).sum()) ** 1.5)
-    ends = []
-    for tail in ((1 - level) / 2, (1 + level) / 2):
-        z = z0 + stats.norm.ppf(tail)
-        ends.append(np.quantile(draws, stats.norm.cdf(z0 + z / (1 - a * z))))
-    return ends
+def by_hand(values, bounds):
+    """Return the union of Student's t and Student's t on the arcsine scale, written out."""
+    x, (a, b) = np.asarray(values), bounds
+    t = stats.t.ppf(0.975, len(x) - 1) / np.sqrt(len(x))
+    plain = x.mean() - t * x.std(ddof=1), x.mean() + t * x.std(ddof=1)
+    y = np.arcsin(np.sqrt((x - a) / (b - a)))
+    found = [*plain]
+    for sign in (-1, 1):
+        limit = np.clip(y.mean() + sign * t * y.std(ddof=1), 0, np.pi / 2)
+        # The mean of sin^2 of a normal, by quadrature rather than by Neyman and Scott's formula.
+        nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+        mean = (weights * np.sin(limit + y.std(ddof=1) * nodes) ** 2).sum() / weights.sum()
+        found.append(a + (b - a) * mean)
+    return max(a, min(found)), min(b, max(found))
 
 
-def test_five_seeds_and_more_have_efrons_interval():
-    values = [0.12, 0.31, 0.45, 0.28, 0.93, 0.11]
-    generator = np.random.default_rng(1)
-    draws = generator.choice(values, (200_000, len(values))).mean(axis=1)
-    found = estimate(values)
-    assert found.method == "bca"
-    assert (found.low, found.high) == pytest.approx(bca_by_hand(values, draws), abs=0.01)
-    assert found.value == pytest.approx(np.mean(values))
-    # Skew to the right: the interval reaches further up, as no t interval does.
-    assert found.high - found.value > 1.2 * (found.value - found.low)
-
-
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_fewer_than_five_seeds_have_students_interval(n):
-    values = [0.2, 0.5, 0.4, 0.3][:n]
-    found = estimate(values)
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0), (0.0, 2.0)])
+@pytest.mark.parametrize(
+    "values", [[0.2, 0.5], [0.2, 0.5, 0.4], [0.93, 0.99, 1.0, 0.97, 0.98], [0.0, 0.0, 0.03, 0.01]]
+)
+def test_the_interval_is_the_union_of_two_t_intervals(values, bounds):
+    found = estimate(values, bounds=bounds)
     assert found.method == "t"
+    assert (found.low, found.high) == pytest.approx(by_hand(values, bounds), abs=1e-9)
+    assert found.value == pytest.approx(np.mean(values))
+
+
+def test_without_ends_of_the_range_it_is_students_interval():
+    values = [0.2, 0.5, 0.4, 0.3]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = estimate(values)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_an_amount_is_taken_to_its_square_root():
+    values = np.array([0.1, 2.0, 0.4, 0.3])
+    y = np.sqrt(values)
+    half = stats.t.ppf(0.975, 3) * y.std(ddof=1) / 2
+    found = estimate(values.tolist(), bounds=(0.0, np.inf))
+    assert found.low == 0.0  # Student's t goes below
+    assert found.high == pytest.approx((y.mean() + half) ** 2 + y.var(ddof=1))
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+@settings(max_examples=50, deadline=None)
+def test_turning_the_score_round_turns_the_interval(values):
+    one = estimate(values, bounds=SHARE)
+    two = estimate([1 - value for value in values], bounds=SHARE)
+    assert one.method == two.method
+    if one.low is not None:
+        assert (one.low, one.high) == pytest.approx((1 - two.high, 1 - two.low), abs=1e-9)
+
+
+def test_a_difference_from_a_constant_is_judged_by_the_range_that_is_left():
+    values = np.array([0.93, 0.99, 1.0, 0.97, 0.98])
+    bounds = difference_bounds(SHARE, (0.1, 0.1))
+    assert bounds == (-0.1, 0.9)
+    one, two = estimate(values, bounds=SHARE), estimate(values - 0.1, bounds=bounds)
+    assert (two.low, two.high) == pytest.approx((one.low - 0.1, one.high - 0.1))
 
 
 def test_one_seed_has_no_interval_and_none_has_no_value():
@@ -58,13 +91,14 @@ def test_one_seed_has_no_interval_and_none_has_no_value():
 
 
 @pytest.mark.parametrize("values", [[0.1] * 5, [1.0] * 3, [0.1 + 0.2, 0.3, 0.3, 0.3, 0.3]])
-def test_equal_values_have_an_interval_without_width_and_no_warning(values):
+def test_equal_values_have_no_interval_and_no_warning(values):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = estimate(values, bounds=SHARE)
-    assert found.method == "equal"
-    assert found.low == found.value == found.high
-    assert found.holds(values[0])
+    assert (found.method, found.low, found.high) == ("equal", None, None)
+    assert found.value == pytest.approx(values[0])
+    assert not found.holds(values[0])
+    assert found.reach == pytest.approx((values[0], values[0]))
 
 
 def test_ends_are_cut_to_the_scores_range():
@@ -89,15 +123,70 @@ def test_the_same_values_in_any_order_have_the_same_interval(values, order):
         warnings.simplefilter("error")
         first, second = estimate(values, bounds=SHARE), estimate(mixed, bounds=SHARE)
     assert (first.low, first.high, first.value) == (second.low, second.high, second.value)
-    assert first.low - 1e-12 <= first.value <= first.high + 1e-12
+    if first.method == "t":
+        assert first.low - 1e-12 <= first.value <= first.high + 1e-12
 
 
-def test_most_intervals_hold_the_mean_that_the_seeds_come_from():
-    # BCa of ten skewed values holds the mean less often than 95 %, far more often than 75 %.
-    generator = np.random.default_rng(5)
-    samples = generator.beta(2, 5, (200, 10))
-    held = np.mean([estimate(sample).holds(2 / 7) for sample in samples])
-    assert 0.84 <= held <= 0.98
+LEARNED = [0.95, 0.93, 0.97, 0.1]
+
+
+def test_seeds_in_two_heaps_have_no_interval_but_a_share():
+    found = estimate(LEARNED, bounds=SHARE)
+    assert (found.method, found.low, found.high) == ("heaps", None, None)
+    assert found.heaps.below == (0.1,)
+    assert found.heaps.above == (0.93, 0.95, 0.97)
+    wilson = stats.binomtest(3, 4).proportion_ci(0.95, method="wilson")
+    assert found.heaps.share == pytest.approx((0.75, wilson.low, wilson.high))
+    assert found.value == pytest.approx(np.mean(LEARNED))
+
+
+@pytest.mark.parametrize(
+    ("values", "heaps"),
+    [
+        ([0.0, 1.0], False),  # two are no heaps
+        ([0.02, 0.95, 0.955], True),
+        ([0.02, 0.9, 0.95], False),  # a gap of 0.946 of the range: three need 0.99
+        ([0.5, 0.52, 0.51, 0.92, 0.93, 0.91], False),  # 39 points apart
+        ([0.5, 0.52, 0.51, 0.93, 0.94, 0.95], True),
+        ([0.1, 0.3, 0.5, 0.7, 0.9], False),
+        ([0.0, 0.0, 0.0, 1.0], True),
+    ],
+)
+def test_heaps_lie_far_apart_and_close_together(values, heaps):
+    assert (two_heaps(values) is not None) == heaps
+    assert (estimate(values, bounds=SHARE).method == "heaps") == heaps
+
+
+def test_where_the_range_is_open_no_heaps_are_looked_for():
+    assert estimate([1.0, 1.01, 1.02, 20.0], bounds=(0.0, np.inf)).method == "t"
+    assert estimate([-0.9, -0.91, 0.5, -0.9], bounds=(-1.0, 1.0)).method == "heaps"
+
+
+SAMPLES = 20_000
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 10, 20])
+def test_one_heap_is_hardly_ever_taken_for_two(n):
+    draw = np.random.default_rng(n)
+    nulls = {
+        "normal": (draw.normal(0.5, 0.1, (SAMPLES, n)).clip(0, 1), 0.001),
+        "beta(8, 2)": (draw.beta(8, 2, (SAMPLES, n)), 0.005),
+        "beta(30, 1)": (draw.beta(30, 1, (SAMPLES, n)), 0.001),
+        # The hardest of all with one heap: a score that may be anything.
+        "uniform": (draw.random((SAMPLES, n)), FALSE_HEAPS),
+    }
+    for name, (samples, most) in nulls.items():
+        called = in_heaps(np.sort(samples, axis=-1)).sum()
+        assert called <= stats.binom.ppf(1 - 1e-5, SAMPLES, most), name
+
+
+@pytest.mark.parametrize(("n", "least"), [(4, 0.5), (5, 0.7), (10, 0.93)])
+def test_games_that_learned_in_three_of_four_seeds_are_seen(n, least):
+    draw = np.random.default_rng(n)
+    learned = np.where(draw.random((SAMPLES, n)) < 0.75, 0.95, 0.1)
+    samples = (learned + draw.normal(0, 0.03, learned.shape)).clip(0, 1)
+    called = in_heaps(np.sort(samples, axis=-1)).sum()
+    assert called >= stats.binom.ppf(1e-5, SAMPLES, least)
 
 
 def test_the_spread_across_agents_is_no_interval():

@@ -1,15 +1,21 @@
 """The report of a sweep: one page that says what the table says, and takes nothing for granted."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from sweep_fixture import HOSTILE, rows, sweep, write
 
+from backfire.analysis.card import read_card
+from backfire.analysis.estimates import SHARE, estimate
+from backfire.analysis.published_text import markdown
 from backfire.analysis.sweep_table import read_sweep
+from backfire.report.series_chart import Line, Point, series_chart
 from backfire.report.sweep_figures import curves, grids
 from backfire.report.sweep_page import render_sweep
 from backfire.report.sweep_tables import agent_tables, cell_table, payoffs, told
+from backfire.sweep_results import conclude
 from server.reading import RunFolderError
 
 VOID = {"meta", "br", "image", "line", "rect", "circle", "polyline", "polygon", "img"}
@@ -163,3 +169,54 @@ def test_no_sweep_is_said_in_one_line(tmp_path, folder):
     with pytest.raises(RunFolderError) as caught:
         render_sweep(broken)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory):
+    """Return the folder of a sweep where the attack works in three of four seeds."""
+    chosen = sweep("torn", seeds=4)
+    table = [
+        replace(row, value=0.02 + 0.01 * row.value)
+        if row.seed == 2 and row.score in ("asr", "asr_all") and row.at["attackers"] == 1
+        else row
+        for row in rows(chosen)
+    ]
+    return write(tmp_path_factory.mktemp("sweeps") / "torn", chosen, table)
+
+
+def test_two_heaps_of_seeds_are_told_wherever_the_score_is(torn):
+    table, _ = conclude(torn)
+    told_ = "two heaps, no interval: 1 seed at "
+    html = (torn / "report.html").read_text()
+    assert told_ in html
+    assert "above 75 % [30 to 95]" in html
+    assert table.side is not None
+    markdown_ = markdown(table.side)
+    assert told_ in markdown_
+    assert "% in two heaps" in markdown_
+    assert "the seeds fall into two heaps" in markdown_
+    card = read_card(torn / "card.json")
+    undefended = [one for one in card.entries if one.defence.name == "undefended"]
+    torn_scores = [one.scores["asr_all"] for one in undefended if one.at["attackers"] == 1]
+    assert {(score.low, score.heaps.above, score.heaps.seeds) for score in torn_scores} == {
+        (None, 3, 4)
+    }
+    whole = [entry.scores["clean_accuracy"] for entry in card.entries]
+    assert all(score.heaps is None and score.low is not None for score in whole)
+
+
+def test_a_band_never_crosses_a_point_without_an_interval():
+    sure = [estimate(values, bounds=SHARE) for values in ([0.2, 0.3, 0.25], [0.4, 0.5, 0.45])]
+    torn_ = estimate([0.95, 0.93, 0.97, 0.1], bounds=SHARE)
+
+    def drawn(*found):
+        points = [Point(x, one) for x, one in enumerate(found)]
+        return str(series_chart([Line("a", "c0", points)], "x", list(range(len(found))), "a"))
+
+    whole = drawn(*sure, *sure)
+    assert (whole.count("ribbon"), whole.count("whisker")) == (1, 0)
+    broken = drawn(*sure, torn_, *sure)
+    assert (broken.count("ribbon"), broken.count("whisker")) == (2, 0)
+    assert broken.count('class="seed"') == 3 * 4 + 4
+    assert "two heaps, no interval" in broken
+    assert "two heaps" not in whole
