@@ -114,6 +114,7 @@ def _label_values(value: object, path: Path) -> Iterator[tuple[Path, int]]:
 def _defences(scenario: Scenario) -> Iterator[Problem]:
     for name, defences in scenario.defenders.items():
         index: int | None = None
+        filters = False
         for position, defence in enumerate(defences):
             path = ("defenders", name, position)
             kind, family = str(getattr(defence, "kind", "")), family_of(defence)
@@ -131,6 +132,10 @@ def _defences(scenario: Scenario) -> Iterator[Problem]:
                 yield Problem(path, f"expected only hooks after an indexing defence, got {kind}")
             if family == "indexing":
                 index = position
+            if getattr(defence, "filters", "pool") == "within_parts" and not filters:
+                message = "expected a filter before it for filters: within_parts, got none"
+                yield Problem((*path, "filters"), message)
+            filters = filters or family == "filter"
 
 
 def _training(scenario: Scenario) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ or remembers one game in the next. Defences that you did not write are to be rea
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -171,8 +172,26 @@ class TrainingHook(Defence, BatchHook):
     """Acts on each training batch."""
 
 
+@dataclass(frozen=True, eq=False)
+class Unfiltered:
+    """What an indexing defence needs to have its own parts of the rows filtered.
+
+    Attributes:
+        pool: All rows, before the filters and augmentations that stand before it.
+        prepare: Plays these on some of the rows, and returns what is left of them.
+    """
+
+    pool: Pool
+    prepare: Callable[[Pool], Steps[Pool]]
+
+
 class Indexing(Defence):
     """Decides which models are trained and which of them answers whom."""
+
+    @property
+    def within_parts(self) -> bool:
+        """Whether filters and augmentations before it are to be played on each of its parts."""
+        return False
 
     @abstractmethod
     def predictor(
@@ -181,6 +200,7 @@ class Indexing(Defence):
         defender: Defender,
         hooks: tuple[BatchHook, ...],
         asked_by: tuple[str, ...],
+        unfiltered: Unfiltered | None = None,
     ) -> Steps[Predictor]:
         """Train the models.
 
@@ -191,4 +211,6 @@ class Indexing(Defence):
             asked_by: Agents for which an answer will be needed. A control game asks for its
                 attackers alone, so this says who they are: it may decide which models are
                 trained, never what they are trained on. In the attacked game it is all agents.
+            unfiltered: The rows before all that, for one that asks for it (`within_parts`); else
+                it is not given.
         """

@@ -15,6 +15,7 @@ from strategies.base import (
     Indexing,
     Predictor,
     TrainingHook,
+    Unfiltered,
     Verdict,
 )
 
@@ -26,7 +27,7 @@ class Outcome:
     Attributes:
         predictor: Answers inputs.
         verdicts: What each filter decided, by its position and kind, in the order of play.
-        pool: The pool that was trained on.
+        pool: The pool that the models of everybody were trained on.
     """
 
     predictor: Predictor
@@ -46,25 +47,45 @@ def defend(
         asked_by: Agents that will ask the predictor.
     """
     hooks: list[BatchHook] = []
-    verdicts: list[tuple[str, Verdict]] = []
-    notes: list[str] = []
+    before: list[Filter | Augmentation] = []
     indexing: Indexing | None = None
     for defence in defences:
-        if isinstance(defence, Filter):
-            verdict = yield from defence.inspect(pool, defender)
-            pool = pool.without_rows(verdict.removed.tolist())
-            verdicts.append((str(getattr(defence, "kind", "")), verdict))
-        elif isinstance(defence, Augmentation):
-            before, pool = pool, (yield from defence.augment(pool, defender))
-            notes += defence.remarks(before, pool)
+        if isinstance(defence, Filter | Augmentation):
+            before.append(defence)
         elif isinstance(defence, TrainingHook):
             hooks.append(defence)
         elif isinstance(defence, Indexing):
             indexing = defence
-    if indexing is not None:
-        predictor = yield from indexing.predictor(pool, defender, tuple(hooks), asked_by)
+    left, verdicts, notes = yield from _prepared(before, pool, defender)
+    if indexing is None:
+        predictor = Predictor(shared=tuple((yield [Training(left, tuple(hooks))])))
+    elif indexing.within_parts:
+        unfiltered = Unfiltered(pool, lambda rows: _left(before, rows, defender))
+        predictor = yield from indexing.predictor(
+            left, defender, tuple(hooks), asked_by, unfiltered
+        )
     else:
-        models = yield [Training(pool, tuple(hooks))]
-        predictor = Predictor(shared=tuple(models))
+        predictor = yield from indexing.predictor(left, defender, tuple(hooks), asked_by)
     predictor = replace(predictor, notes=(*notes, *predictor.notes))
-    return Outcome(predictor, tuple(verdicts), pool)
+    return Outcome(predictor, verdicts, left)
+
+
+def _prepared(
+    before: Sequence[Filter | Augmentation], pool: Pool, defender: Defender
+) -> Steps[tuple[Pool, tuple[tuple[str, Verdict], ...], tuple[str, ...]]]:
+    """Play filters and augmentations; return what is left, the verdicts, and remarks."""
+    verdicts: list[tuple[str, Verdict]] = []
+    notes: list[str] = []
+    for defence in before:
+        if isinstance(defence, Filter):
+            verdict = yield from defence.inspect(pool, defender)
+            pool = pool.without_rows(verdict.removed.tolist())
+            verdicts.append((str(getattr(defence, "kind", "")), verdict))
+        else:
+            given, pool = pool, (yield from defence.augment(pool, defender))
+            notes += defence.remarks(given, pool)
+    return pool, tuple(verdicts), tuple(notes)
+
+
+def _left(before: Sequence[Filter | Augmentation], pool: Pool, defender: Defender) -> Steps[Pool]:
+    return (yield from _prepared(before, pool, defender))[0]

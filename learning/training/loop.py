@@ -179,10 +179,12 @@ class Loop:
         sums[1, :m] += ((logits.detach().argmax(-1) == batch.labels) & real).sum(1)
 
     def _worst(self, batch: Batch) -> Batch:
-        """Return of each row the version with the largest loss, in evaluation mode."""
+        """Return of each row the version with the largest loss, in evaluation mode.
+
+        One whose logits are not finite has no loss, and is picked where no version has one only.
+        """
         versions = (batch, *batch.others)
-        costs = torch.stack([self._evaluated(one, self._spec.label_smoothing) for one in versions])
-        pick = costs.argmax(0)  # the first of equal ones
+        pick = torch.stack([self._ranked(one) for one in versions]).argmax(0)  # first of equals
         return replace(
             batch,
             x=_picked([one.x for one in versions], pick),
@@ -191,10 +193,12 @@ class Loop:
             others=(),
         )
 
-    def _evaluated(self, batch: Batch, smoothing: float) -> Tensor:
+    def _ranked(self, batch: Batch) -> Tensor:
+        """Return what orders rows as their losses do, (m, b)."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             logits = self._net.evaluate(batch.x)
-        return _costs(logits.to(batch.x.dtype), batch, smoothing)
+        wide = torch.float32 if self._device.type == "mps" else torch.float64
+        return log_costs(logits.to(wide), batch, self._spec.label_smoothing)
 
     def _validate(self, members: Sequence[Member]) -> list[Figures]:
         counts = [len(m.held) for m in members]
@@ -280,10 +284,36 @@ def _picked(versions: Sequence[Tensor], pick: Tensor) -> Tensor:
 
 def _costs(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
     """Return each row's cross-entropy with its target, (m, b); targets sum to 1."""
+    return logits.logsumexp(-1) - _hit(logits, batch, smoothing)
+
+
+def _hit(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
+    """Return the mean logit of each row under its target, (m, b)."""
     if batch.targets is None:
         hit = logits.gather(-1, batch.labels.unsqueeze(-1)).squeeze(-1)
     else:
         hit = (logits * batch.targets).sum(-1)
     if smoothing:
         hit = (1 - smoothing) * hit + smoothing * logits.mean(-1)
-    return logits.logsumexp(-1) - hit
+    return hit
+
+
+def log_costs(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
+    """Return the logarithm of each row's cross-entropy, (m, b); -inf where logits are not finite.
+
+    A model that is sure of its answers has losses that are rounded to 0; their logarithms still
+    tell them apart. With a the likeliest class, the loss is ``logit_a - hit + log(1 + S)``, where
+    S is the sum of exp(logit_k - logit_a) over the others.
+
+    Args:
+        logits: (m, b, classes), float64 where the device has it.
+        batch: The rows and their targets.
+        smoothing: Label smoothing.
+    """
+    top = logits.argmax(-1, keepdim=True)
+    apart = logits - logits.gather(-1, top)
+    small = apart.scatter(-1, top, -torch.inf).logsumexp(-1)
+    # Taken after the likeliest logit: a difference of large numbers would not be 0 where it is.
+    costs = small.exp().log1p() - _hit(apart, batch, smoothing)
+    logs = torch.where(costs > torch.finfo(costs.dtype).tiny, costs.log(), small)
+    return torch.where(logits.isfinite().all(-1), logs, -torch.inf)

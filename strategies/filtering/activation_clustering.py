@@ -31,6 +31,7 @@ from learning.training.job import Steps, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
 from strategies.filtering.principal import Doubles, centre, project
+from strategies.filtering.ranked import UNTRAINED, unjudged, untrained
 from strategies.filtering.two_means import in_own_order, independent, smaller_of_two
 
 
@@ -138,12 +139,15 @@ class ActivationClustering(Filter):
         question, else 0.
         """
         (model,) = yield [Training(pool)]
+        if untrained(model):
+            return unjudged(pool, UNTRAINED)
         features = defender.features(model, pool.x)
         if not np.isfinite(features).all():
-            notes = ("the activations are not finite (training diverged): nothing was removed",)
-            return Verdict(pool.ids[:0], pool.ids, np.zeros(len(pool), np.float32), notes)
+            return unjudged(pool, "the activations are not finite (training diverged)")
         clusters, found = self.clusters(features, pool.y, defender)
         poison = yield from self._poison(clusters, pool, defender)
+        if poison is None:
+            return unjudged(pool, f"the exclusionary test: {UNTRAINED}")
         scores = np.zeros(len(pool), np.float32)
         for cluster in clusters:
             scores[cluster.rows] = 1 - cluster.share
@@ -197,7 +201,8 @@ class ActivationClustering(Filter):
 
     def _poison(
         self, clusters: list[Cluster], pool: Pool, defender: Defender
-    ) -> Steps[list[Cluster]]:
+    ) -> Steps[list[Cluster] | None]:
+        """Return the clusters that the test takes for poison; None where it cannot judge."""
         if self.decision == "size":
             return [c for c in clusters if c.share < self.size_threshold]
         if self.decision == "silhouette":
@@ -206,6 +211,8 @@ class ActivationClustering(Filter):
             return []
         suspects = np.concatenate([pool.ids[cluster.rows] for cluster in clusters])
         (model,) = yield [Training(pool.without_rows(suspects.tolist()))]
+        if untrained(model):
+            return None
         out = []
         for cluster in clusters:
             predicted = decided_rows(defender.logits(model, pool.x[cluster.rows]))
@@ -225,7 +232,7 @@ def exclusionary_ratio(predicted: NDArray[np.int64], label: int, classes: int) -
 
     Returns:
         Rows predicted as `label`, divided by rows predicted as the most frequent other class;
-        infinite where there are none of the latter.
+        infinite where there are none of the latter, also where no row is given a class at all.
     """
     counts = np.bincount(predicted[predicted != NO_CLASS], minlength=classes)
     own = int(counts[label])

@@ -53,7 +53,8 @@ def check_filter(
     agents, with ids that do not start at 0 and have gaps: as they are; with their rows in other
     orders under other ids; after another filter; without one class; with a class of one row;
     without the defender; with all rows alike; of six rows, and of two. Models come from
-    `ExactLearner`, which no order of rows changes.
+    `ExactLearner`, which no order of rows changes; and once from trainings that diverged, whose
+    models answer NaN.
 
     Args:
         rule: With its parameters as a scenario would set them.
@@ -71,8 +72,9 @@ def check_filter(
             aligned with their ids; if a note is not one line; if it asks for anything but
             trainings on rows of the pool; if it changes the pool, its arrays or a global
             generator; if it gives two answers to one question, also under another global seed;
-            if its verdict does not follow the rows; if it fails; or if its parameters do not
-            survive JSON.
+            if its verdict does not follow the rows; if it removes a row by what a model of NaN
+            answers, or does not say that it could not judge; if it fails; or if its parameters
+            do not survive JSON.
     """
     kind = kind_of(type(rule))
     check_survives_json(rule, kind)
@@ -80,6 +82,7 @@ def check_filter(
         own = set(pool.block(DEFENDER).ids.tolist()) if DEFENDER in pool.owners else set()
         refusable = needs_defender and own <= set(pool.removed)
         _check_pool(_Case(rule, f"{kind}, {name}", linear, refusable), pool)
+    _check_diverged(_Case(rule, f"{kind}, all trainings diverged", linear))
     for seed in range(3):
         where = f"{kind}, the rows in another order ({seed + 1})"
         _check_order(_Case(rule, where, linear), seed, equivariant, tolerance)
@@ -251,7 +254,8 @@ def _played(case: _Case, pool: Pool) -> _Play:
     with nothing_changed({}, where), _numpy_untouched(where), expected("a verdict", where):
         try:
             steps = case.rule.inspect(pool, _defender(pool))
-            verdict = _run(steps, pool, where, 0 if case.linear else WIDTH)
+            learner = ExactLearner(SHAPE, pool.classes, 0 if case.linear else WIDTH)
+            verdict = _run(steps, pool, where, learner)
             _check_verdict(verdict, pool, where)
         except ValueError as error:
             if not case.refusable:
@@ -262,8 +266,34 @@ def _played(case: _Case, pool: Pool) -> _Play:
     return _Play(verdict, refused)
 
 
-def _run(steps: Steps[Verdict], pool: Pool, where: str, width: int) -> Verdict:
-    learner, ids = ExactLearner(SHAPE, pool.classes, width), set(pool.ids.tolist())
+def _check_diverged(case: _Case) -> None:
+    """Play a filter whose models answer NaN; one that asks for no model has nothing to fear."""
+    pool, learner = made_pool(), _Diverging(SHAPE, CLASSES, 0 if case.linear else WIDTH)
+    with expected("a verdict", case.where):
+        verdict = _run(case.rule.inspect(pool, _defender(pool)), pool, case.where, learner)
+    _check_verdict(verdict, pool, case.where)
+    if learner.asked:
+        gone = f"{len(verdict.removed)} rows removed"
+        expect(not len(verdict.removed), case.where, "that no row is removed", gone)
+        expect(bool(verdict.notes), case.where, "a note that it could not judge", "none")
+
+
+class _Diverging(ExactLearner):
+    """Its models' weights are NaN."""
+
+    asked = 0
+
+    def train(self, job: Training) -> Trained:
+        """Return a model that answers NaN."""
+        self.asked += 1
+        trained = super().train(job)
+        for weights in trained.module.parameters():
+            weights.fill_(torch.nan)
+        return trained
+
+
+def _run(steps: Steps[Verdict], pool: Pool, where: str, learner: ExactLearner) -> Verdict:
+    ids = set(pool.ids.tolist())
     try:
         asked = next(steps)
         for _ in range(MOST_STAGES):

@@ -58,10 +58,23 @@ def last_layer_product(gradients: LastLayer) -> Product:
 
     def product(vector: Tensor) -> Tensor:
         moved = x @ vector.view(chances.shape[1], -1).T
-        bent = chances * (moved - (chances * moved).sum(1, keepdim=True))
-        return (bent.T @ x).flatten() / len(x)
+        return (bent(chances, moved).T @ x).flatten() / len(x)
 
     return product
+
+
+def bent(chances: Tensor, moved: Tensor) -> Tensor:
+    """Return ``(diag p - p p^T) m`` of each row, (n, classes).
+
+    What moves the likeliest logit is taken from all, which changes nothing but that no term is a
+    difference of like numbers where p is close to 1.
+
+    Args:
+        chances: Softmax p of the logits, (n, classes).
+        moved: m, (n, classes).
+    """
+    apart = moved - moved.gather(1, chances.argmax(1, keepdim=True))
+    return chances * (apart - (chances * apart).sum(1, keepdim=True))
 
 
 def last_layer_matrix(gradients: LastLayer) -> Tensor:
@@ -106,9 +119,9 @@ def all_layers_product(gradients: Streamed, kind: Kind) -> Product:
             return out
 
         logits, moved = jvp(outputs, (weights,), (direction,))[:2]
-        chances = logits.softmax(1)
-        bent = chances * (moved - (chances * moved).sum(1, keepdim=True))
-        out: dict[str, Tensor] = vjp(outputs, weights)[1](bent)[0]
+        wide = torch.float32 if logits.device.type == "mps" else torch.float64
+        pulled = bent(logits.to(wide).softmax(1), moved.to(wide)).to(logits.dtype)
+        out: dict[str, Tensor] = vjp(outputs, weights)[1](pulled)[0]
         return out
 
     curved = hessian if kind == "hessian" else gauss_newton

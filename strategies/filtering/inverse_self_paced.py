@@ -30,7 +30,7 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from learning.answers import decided_rows
+from learning.answers import NO_CLASS, decided_rows
 from learning.pool import Bools, Ints, Pool
 from learning.shares import count_of
 from learning.training.job import Steps, Trained, Training
@@ -38,6 +38,7 @@ from strategies.base import Defender, Filter, Verdict
 from strategies.filtering.lockstep import in_lockstep
 from strategies.filtering.losses import logits_of, losses_of, part
 from strategies.filtering.principal import Doubles
+from strategies.filtering.ranked import unjudged, untrained
 from strategies.filtering.row_draws import RowDraws
 from strategies.filtering.trimming import ballots, trimmed, winners
 
@@ -224,10 +225,21 @@ class InverseSelfPaced(Filter):
             Training(part(pool, rows), epochs=length, purpose=f"ispl/learner {k}")
             for k, rows in enumerate(components)
         ]
-        votes = ballots(np.stack([_predicted(defender, m, pool) for m in learners]), pool.classes)
+        voters = [
+            predicted
+            for model in learners
+            if not untrained(model)
+            and ((predicted := _predicted(defender, model, pool)) != NO_CLASS).any()
+        ]
+        if not voters:
+            return unjudged(pool, "all weak learners diverged")
+        votes = ballots(np.stack(voters), pool.classes)
         keep = self.elected(votes, pool.y, draws.uniform("ispl/ties"))
-        share = np.take_along_axis(votes, pool.y[:, None], axis=1)[:, 0] / len(learners)
-        told = f"{len(learners)} weak learners keep {keep.sum()} of {len(pool)} rows"
+        cast, own = votes.sum(axis=1), np.take_along_axis(votes, pool.y[:, None], axis=1)[:, 0]
+        share = np.where(cast > 0, own / np.maximum(cast, 1), 0.5)
+        told = f"{len(voters)} weak learners keep {keep.sum()} of {len(pool)} rows"
+        if len(voters) < len(learners):
+            told = f"{len(learners) - len(voters)} of {len(learners)} diverged; {told}"
         if not keep.any():
             notes = (f"{told}: nothing was removed",)
             return Verdict(pool.ids[:0], pool.ids, (1 - share).astype(np.float32), notes)
@@ -236,16 +248,16 @@ class InverseSelfPaced(Filter):
         return Verdict(pool.ids[~final], pool.ids, suspicion.astype(np.float32), notes)
 
     def elected(self, votes: Ints, labels: Ints, draws: Doubles) -> Bools:
-        """Return which rows the vote keeps, bool (n,).
+        """Return which rows the vote keeps, bool (n,); a row without a vote stays.
 
         Args:
-            votes: For each class, int64 (n, classes); each row has as many as there are learners.
+            votes: For each class, int64 (n, classes); a row has as many as learners answer it.
             labels: int64 (n,).
             draws: Decide between classes with equal votes, uniform in [0, 1), float64 (n,).
         """
-        most = votes.max(axis=1)
-        needed = min(self.min_votes, int(votes[0].sum()))
-        return np.asarray((winners(votes, draws) == labels) & (most >= needed))
+        most, cast = votes.max(axis=1), votes.sum(axis=1)
+        shared = (winners(votes, draws) == labels) & (most >= np.minimum(self.min_votes, cast))
+        return np.asarray(shared | (cast == 0))
 
     def components(
         self, pool: Pool, defender: Defender, draws: RowDraws, run: int
@@ -274,7 +286,9 @@ class InverseSelfPaced(Filter):
             asked = Training(part(pool, sample), start=model, epochs=epochs,
                              purpose=f"{purpose}/{step}")  # fmt: skip
             (model,) = yield [asked]
-            losses = losses_of(defender, model, pool, rows)
+            if untrained(model):
+                continue  # it says no more than the step before
+            losses = losses_of(defender, model, pool, rows).values
             smoothed = self.momentum * smoothed + (1 - self.momentum) * losses
             chosen = np.zeros(len(pool), np.bool_)
             chosen[rows] = trimmed(smoothed, pool.y[rows], share, share * self.class_floor)
@@ -317,7 +331,10 @@ class InverseSelfPaced(Filter):
             asked = Training(part(pool, keep), start=model, epochs=length,
                              purpose=f"ispl/self-training/{check}")  # fmt: skip
             (model,) = yield [asked]
-            agreed = _predicted(defender, model, pool) == pool.y
+            if untrained(model):
+                break
+            predicted = _predicted(defender, model, pool)
+            agreed = np.where(predicted == NO_CLASS, keep, predicted == pool.y)
             old = self.self_training_momentum
             agreement = old * agreement + (1 - old) * agreed
             if not (agreement > 0.5).any():

@@ -23,7 +23,8 @@ from learning.pool import Pool
 from learning.shares import count_of
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.losses import losses_of, part
+from strategies.filtering.losses import NO_LOSSES, losses_of, part
+from strategies.filtering.ranked import UNTRAINED, in_float32, unjudged, untrained
 from strategies.filtering.row_draws import RowDraws
 from strategies.filtering.trimming import lowest
 
@@ -75,7 +76,7 @@ class IterativeTrimmedLoss(Filter):
             return Verdict(pool.ids, pool.ids, np.zeros(0, np.float32), ())
         rows = np.arange(len(pool), dtype=np.int64)
         ties = RowDraws(pool, defender).uniform("trimmed loss/ties")
-        keep, losses = np.ones(len(pool), np.bool_), np.zeros(len(pool))
+        keep = np.ones(len(pool), np.bool_)
         count = max(1, count_of(self.kept_share, len(pool)))
         model: Trained | None = None
         for turn in range(self.rounds):
@@ -87,5 +88,8 @@ class IterativeTrimmedLoss(Filter):
             )
             (model,) = yield [asked]
             losses = losses_of(defender, model, pool, rows)
-            keep = lowest(losses, count, ties)
-        return Verdict(pool.ids[~keep], pool.ids, losses.astype(np.float32))
+            if losses.none or untrained(model):
+                why = NO_LOSSES if losses.none else UNTRAINED
+                return unjudged(pool, f"round {turn + 1}: {why}")
+            keep = lowest(losses.odds, count, ties)
+        return Verdict(pool.ids[~keep], pool.ids, in_float32(losses.values), losses.notes)

@@ -15,8 +15,8 @@ import numpy as np
 from learning.pool import Pool
 from learning.training.job import Steps, Training
 from strategies.base import Defender, Verdict
-from strategies.filtering.losses import losses_of
-from strategies.filtering.ranked import RankedFilter
+from strategies.filtering.losses import NO_LOSSES, losses_of
+from strategies.filtering.ranked import UNTRAINED, RankedFilter, unjudged, untrained
 
 
 class LossDefence(RankedFilter):
@@ -28,6 +28,8 @@ class LossDefence(RankedFilter):
     def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
         """Judge the rows of `pool` by the losses of a model trained on all of them."""
         (model,) = yield [Training(pool)]
-        everyone = np.arange(len(pool))
-        losses = losses_of(defender, model, pool, everyone)
-        return self._verdict(losses, np.ones(len(pool), np.bool_), pool, defender, [])
+        losses = losses_of(defender, model, pool, np.arange(len(pool)))
+        if losses.none or untrained(model):
+            return unjudged(pool, NO_LOSSES if losses.none else UNTRAINED)
+        every, notes = np.ones(len(pool), np.bool_), list(losses.notes)
+        return self._verdict(losses.odds, every, pool, defender, notes, losses.values)

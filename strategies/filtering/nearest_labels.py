@@ -24,7 +24,7 @@ from learning.training.job import Steps, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.filtering.gradients import GIB
 from strategies.filtering.principal import Doubles
-from strategies.filtering.ranked import unjudged
+from strategies.filtering.ranked import UNTRAINED, unjudged, untrained
 
 # Squared distances closer than this share of the largest norm are equal but for rounding.
 _ROUNDING = 1e-12
@@ -65,6 +65,8 @@ class NearestLabels(Filter):
         """
         if self.space == "features":
             (model,) = yield [Training(pool)]
+            if untrained(model):
+                return unjudged(pool, UNTRAINED)
             points = defender.features(model, pool.x)
         else:
             yield from ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from learning.pool import Bools, Ints, Pool
+from learning.pool import Bools, Floats, Ints, Pool
 from learning.shares import count_of
+from learning.training.job import Trained
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
 from strategies.filtering.principal import Doubles
@@ -49,13 +50,29 @@ class RankedFilter(Filter):
         return self
 
     def _verdict(
-        self, scores: Doubles, eligible: Bools, pool: Pool, defender: Defender, notes: list[str]
+        self,
+        scores: Doubles,
+        eligible: Bools,
+        pool: Pool,
+        defender: Defender,
+        notes: list[str],
+        told: Doubles | None = None,
     ) -> Verdict:
-        """Return the verdict that scores, float64 (n,), lead to."""
+        """Return the verdict that scores lead to.
+
+        Args:
+            scores: What rows are ranked by, float64 (n,), finite.
+            eligible: Rows that may be removed, bool (n,).
+            pool: The rows.
+            defender: Breaks ties.
+            notes: For the report.
+            told: The scores of the report where they are others of the same order, float64 (n,).
+        """
         ties = RowDraws(pool, defender).uniform("ties")
         amount: float = self.share if self.remove == "share" else self.count
         chosen = highest(scores, pool.y, amount, self.per, ties, eligible)
-        return Verdict(pool.ids[chosen], pool.ids, scores.astype(np.float32), tuple(notes))
+        shown = scores if told is None else told
+        return Verdict(pool.ids[chosen], pool.ids, in_float32(shown), tuple(notes))
 
 
 def highest(
@@ -89,6 +106,28 @@ def highest(
         order = open_rows[np.lexsort((ties[open_rows], scores[open_rows]))[::-1]]
         out[order[:count]] = True
     return out
+
+
+def in_float32(scores: Doubles) -> Floats:
+    """Return scores as a verdict holds them, float32 (n,); what is too large for it is its largest.
+
+    Args:
+        scores: float64 (n,), finite.
+    """
+    largest = np.finfo(np.float32).max
+    return np.clip(scores, -largest, largest).astype(np.float32)
+
+
+UNTRAINED: Final = "the training diverged before it had learned anything"
+
+
+def untrained(model: Trained) -> bool:
+    """Return whether a model holds the weights that its training began with.
+
+    The engine puts a training that diverges back to where it was an epoch before: in its first
+    epoch, to the start.
+    """
+    return model.epochs == 0
 
 
 def unjudged(pool: Pool, why: str) -> Verdict:

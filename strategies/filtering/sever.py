@@ -32,7 +32,13 @@ from strategies.filtering.gradients import RowGradients, all_layers, kept_if_sma
 from strategies.filtering.lanczos import top_eigenpair
 from strategies.filtering.losses import part
 from strategies.filtering.principal import Doubles
-from strategies.filtering.ranked import highest, unjudged
+from strategies.filtering.ranked import (
+    UNTRAINED,
+    highest,
+    in_float32,
+    unjudged,
+    untrained,
+)
 from strategies.filtering.row_draws import RowDraws
 
 _EXACT = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -90,21 +96,24 @@ class Sever(Filter):
         for number in range(self.rounds):
             rest = part(pool, left)
             (model,) = yield [Training(rest)]
+            if untrained(model):
+                return unjudged(pool, f"round {number + 1}: {UNTRAINED}")
             found = self._scores(model, rest, defender, number, notes)
             if not np.isfinite(found).all():
                 return unjudged(pool, "the gradients are not finite (training diverged)")
             gone = highest(found, rest.y, self.share, self.per, ties[left])
             scores[left] = self._relative(found, gone, rest.y)
             left[np.flatnonzero(left)[gone]] = False
-        return Verdict(pool.ids[~left], pool.ids, scores.astype(np.float32), tuple(notes))
+        return Verdict(pool.ids[~left], pool.ids, in_float32(scores), tuple(notes))
 
     def _scores(
         self, model: Trained, pool: Pool, defender: Defender, number: int, notes: list[str]
     ) -> Doubles:
         if self.layers == "last":
-            gradients: RowGradients = last_layer(model, pool.x, pool.y, defender)
+            gradients: RowGradients = last_layer(model, pool.x, pool.y, defender).in_units()
         else:
-            gradients = kept_if_small(all_layers(model, pool.x, pool.y, defender), defender)
+            every = all_layers(model, pool.x, pool.y, defender).in_units()
+            gradients = kept_if_small(every, defender)
         draws = defender.torch_generator("sever")
         start = torch.randn(gradients.width, generator=draws, dtype=torch.float64)
         start = start.to(gradients.dtype).to(gradients.device)

@@ -29,7 +29,7 @@ from learning.training.job import Steps, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
 from strategies.filtering.principal import Doubles, centre, project
-from strategies.filtering.ranked import unjudged
+from strategies.filtering.ranked import UNTRAINED, in_float32, unjudged, untrained
 
 
 class SpectralSignatures(Filter):
@@ -85,12 +85,14 @@ class SpectralSignatures(Filter):
     def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
         """Judge the rows of `pool` by the features of a model trained on all of them."""
         (model,) = yield [Training(pool)]
+        if untrained(model):
+            return unjudged(pool, UNTRAINED)
         features = defender.features(model, pool.x)
         if not np.isfinite(features).all():
             return unjudged(pool, "the features are not finite (training diverged)")
         scores = spectral_scores(features, pool.y)
         suspects = self._suspects(scores, pool.y)
-        return Verdict(pool.ids[suspects], pool.ids, scores.astype(np.float32))
+        return Verdict(pool.ids[suspects], pool.ids, in_float32(scores))
 
     def _suspects(self, scores: Doubles, labels: Ints) -> Bools:
         classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]

@@ -24,7 +24,7 @@ from learning.pool import DEFENDER, Floats, Ints, Pool
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
 from strategies.filtering.principal import Doubles
-from strategies.filtering.ranked import unjudged
+from strategies.filtering.ranked import UNTRAINED, unjudged, untrained
 from strategies.filtering.row_draws import RowDraws
 
 
@@ -69,6 +69,8 @@ class Strip(Filter):
             clean = np.ones(len(pool), np.bool_)
             notes = ("the defender has no rows: the boundary is that of all rows",)
         (model,) = yield [Training(pool)]
+        if untrained(model):
+            return unjudged(pool, UNTRAINED)
         drawn = RowDraws(pool, defender).sample("strip", clean, self.images)
         itself = np.where(drawn, drawn.cumsum() - 1, -1)
         entropies = mean_entropies(model, pool.x, pool.x[drawn], self.blend, defender, itself)

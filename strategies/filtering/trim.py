@@ -27,8 +27,8 @@ from learning.pool import Bools, Pool
 from learning.shares import count_of
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.losses import losses_of, part
-from strategies.filtering.principal import Doubles
+from strategies.filtering.losses import Losses, losses_of, part
+from strategies.filtering.ranked import in_float32, unjudged, untrained
 from strategies.filtering.row_draws import RowDraws
 from strategies.filtering.trimming import lowest
 
@@ -79,25 +79,28 @@ class Trim(Filter):
         count = max(1, len(pool) - count_of(self.expected_poison, len(pool)))
         keep = draws.sample("trim/start", np.ones(len(pool), np.bool_), count)
         losses = yield from self._fitted(pool, defender, keep)
-        best, found, fell, turn = np.inf, (keep, losses), True, 0
-        while fell and turn < self.max_turns:
+        best, found, fell, turn = np.inf, keep, True, 0
+        while losses is not None and fell and turn < self.max_turns:
             turn += 1
-            keep = lowest(losses, count, draws.uniform("trim/ties"))
-            losses = yield from self._fitted(pool, defender, keep)
-            loss = float(losses[keep].mean())
+            keep = lowest(losses.odds, count, draws.uniform("trim/ties"))
+            after = yield from self._fitted(pool, defender, keep)
+            loss = np.inf if after is None else float(after.values[keep].mean())
             fell = loss < best
             if fell:
-                best, found = loss, (keep, losses)
+                best, found, losses = loss, keep, after
+        if losses is None or not np.isfinite(best):
+            return unjudged(pool, "no fit of the linear model has learned anything (it diverged)")
         how = f"{turn} turns, still falling" if fell else f"{turn} turns"
-        keep, losses = found
-        notes = (f"{how}, mean loss {best:.4g} on the rows kept",)
-        return Verdict(pool.ids[~keep], pool.ids, losses.astype(np.float32), notes)
+        told = f"{how}, mean loss {best:.4g} on the rows kept"
+        scores = in_float32(losses.values)
+        return Verdict(pool.ids[~found], pool.ids, scores, (told, *losses.notes))
 
-    def _fitted(self, pool: Pool, defender: Defender, keep: Bools) -> Steps[Doubles]:
-        """Fit a model to the rows `keep`; return its losses on all rows, float64 (n,)."""
+    def _fitted(self, pool: Pool, defender: Defender, keep: Bools) -> Steps[Losses | None]:
+        """Fit a model to the rows `keep`; return its losses on all rows, None if it diverged."""
         (model,) = yield [Training(part(pool, keep), epochs=self.epochs, purpose="trim")]
         _check_linear(model)
-        return losses_of(defender, model, pool, np.arange(len(pool), dtype=np.int64))
+        losses = losses_of(defender, model, pool, np.arange(len(pool), dtype=np.int64))
+        return None if losses.none or untrained(model) else losses
 
 
 def _check_linear(model: Trained) -> None:

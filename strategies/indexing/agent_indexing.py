@@ -10,6 +10,11 @@ appendix 7.2, equation 3).
 rows of the agent that it answers) at less work and give somewhat different models; the report
 names them. Fine-tuning the shared model without the agent's rows is not offered: it does not
 take a backdoor out.
+
+A filter that stands before the index sees all rows, an agent's own ones among them, and these
+steer which others its own model is trained on: "never saw the rows" holds, independence of them
+does not. ``filters: within_parts`` plays the filters anew for each agent, on the rows of the
+others alone.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from pydantic import Field, model_validator
 
 from learning.pool import Pool
 from learning.training.job import BatchHook, Steps
-from strategies.base import Defender, Indexing, Predictor
+from strategies.base import Defender, Indexing, Predictor, Unfiltered
 from strategies.checks import refuse_unused
 from strategies.indexing.exact import exact
 from strategies.indexing.plan import Index, contributing_agents
@@ -75,12 +80,32 @@ class AgentIndexing(Indexing):
         json_schema_extra={"origin": "ours"},
     )
 
+    filters: Literal["pool", "within_parts"] = Field(
+        "pool",
+        description="Where filters (and augmentations) before it are played. `pool`: once, on all "
+        "rows, so that an agent's rows may steer, by the verdict, what its own model sees of the "
+        "others'. `within_parts`: for each agent's model anew, on the rows that are not the "
+        "agent's, so that its model does not depend on its rows at all; costs the filters' "
+        "trainings once for each agent. With method: exact.",
+        json_schema_extra={"origin": "ours"},
+    )
+
     @model_validator(mode="after")
     def _check_unused(self) -> AgentIndexing:
         own = {"exact": (), "tree": ("passes", "replay"), "shards": ("shards",)}
         refuse_unused(self, "method", own)
         refuse_unused(self, "index", {"known": (), "unknown": ("similarity",)})
+        if self.within_parts and self.method != "exact":
+            raise ValueError(
+                f"filters: within_parts needs method: exact, got {self.method}, whose models "
+                "share parts"
+            )
         return self
+
+    @property
+    def within_parts(self) -> bool:
+        """Whether filters are played for each agent's model anew."""
+        return self.filters == "within_parts"
 
     def predictor(
         self,
@@ -88,19 +113,21 @@ class AgentIndexing(Indexing):
         defender: Defender,
         hooks: tuple[BatchHook, ...],
         asked_by: tuple[str, ...],
+        unfiltered: Unfiltered | None = None,
     ) -> Steps[Predictor]:
         """Train the models; see `Indexing.predictor`.
 
-        Agents without a row in the pool are answered by the shared models. With an unknown index
-        every contributor may be guessed, so each gets a model whoever is going to ask.
+        Agents without a row in the pool are answered by the shared models (with within_parts:
+        without one before the filters, for what these take must not decide). With an unknown
+        index every contributor may be guessed, so each gets a model whoever is going to ask.
 
         Raises:
             ValueError: If the pool holds one contributor's rows alone.
         """
-        agents = contributing_agents(pool)
+        agents = contributing_agents(unfiltered.pool if unfiltered else pool)
         if self.index == "known":
             agents = tuple(name for name in agents if name in set(asked_by))
-        found = yield from self._train(pool, defender, hooks, agents)
+        found = yield from self._train(pool, defender, hooks, agents, unfiltered)
         guesser = None
         if self.index == "unknown" and agents:
             guesser = SIMILARITIES[self.similarity](pool, defender, found.shared, agents)
@@ -112,14 +139,20 @@ class AgentIndexing(Indexing):
         defender: Defender,
         hooks: tuple[BatchHook, ...],
         agents: tuple[str, ...],
+        unfiltered: Unfiltered | None,
     ) -> Steps[Index]:
         if self.method == "tree":
             return (yield from tree(pool, defender, hooks, agents, self.passes, self.replay))
         if self.method == "shards":
             return (yield from shards(pool, defender, hooks, agents, self.shards))
-        return (yield from exact(pool, defender, hooks, agents))
+        return (yield from exact(pool, defender, hooks, agents, unfiltered))
 
     def _notes(self, found: Index) -> tuple[str, ...]:
+        if self.within_parts:
+            return (
+                f"filters were played anew for each of {len(found.by_agent)} agents' models, on "
+                "the others' rows; their verdict above is that of the model of everybody",
+            )
         if self.method == "exact":
             return ()
         return (

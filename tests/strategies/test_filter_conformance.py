@@ -13,6 +13,7 @@ from learning.pool import Block, Pool
 from learning.training.job import Training
 from strategies.base import Filter, Verdict
 from strategies.filtering.conformance import ExactLearner, check_filter, made_pool, shuffled
+from strategies.filtering.ranked import unjudged
 
 SHIPPED = discover(Filter, "strategies.filtering")
 # The arguments of the scenario, and of the check. A filter without an entry is checked as it is.
@@ -24,7 +25,8 @@ CASES = {
     "influence": [
         ({}, {"needs_defender": True}),
         ({"judge": "self", "remove": "count"}, {}),
-        ({"layers": "all", "curvature": "gauss_newton"}, {"needs_defender": True}),
+        ({"layers": "all"}, {"needs_defender": True}),
+        ({"layers": "all", "curvature": "hessian"}, {"needs_defender": True}),
     ],
     "loss_defence": [({}, {}), ({"share": 0.2, "per": "class"}, {})],
     "nearest_labels": [({}, {}), ({"space": "features", "k": 3}, {})],
@@ -54,6 +56,8 @@ class Plain(Filter):
     def inspect(self, pool, defender):
         (model,) = yield [Training(pool)]
         logits = defender.logits(model, pool.x)
+        if not np.isfinite(logits).all():
+            return unjudged(pool, "diverged")
         scores = -np.take_along_axis(logits, pool.y[:, None], 1)[:, 0]
         worst = np.argsort(-scores, kind="stable")[: min(2, len(pool) // 8)]
         worst = worst[scores[worst] > scores.min()]
@@ -163,6 +167,28 @@ def test_a_broken_filter_is_found(made, told):
         check_filter(making(made))
     assert len(str(found.value).splitlines()) == 1
     assert "plain, " in str(found.value)
+
+
+def careless(note):
+    def inspect(self, pool, defender):
+        (model,) = yield [Training(pool)]
+        predicted = defender.logits(model, pool.x).argmax(axis=1)  # of NaN it is class 0
+        some = (pool.ids[predicted != pool.y])[: len(pool) // 8]
+        return Verdict(some, pool.ids, np.zeros(len(pool), np.float32), note)
+
+    return inspect
+
+
+def test_a_filter_that_takes_nan_for_a_class_is_found():
+    with pytest.raises(AssertionError, match=r"all trainings diverged: expected that no row is"):
+        check_filter(making(None, inspect=careless(("a note",))), equivariant=False)
+
+    def silent(self, pool, defender):
+        yield [Training(pool)]
+        return Verdict(pool.ids[:0], pool.ids, np.zeros(len(pool), np.float32))
+
+    with pytest.raises(AssertionError, match="a note that it could not judge, got none"):
+        check_filter(making(None, inspect=silent))
 
 
 def test_a_refusal_is_allowed_where_it_is_announced_and_in_one_line():

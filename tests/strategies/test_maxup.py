@@ -14,6 +14,7 @@ from learning.models.mlp import MLP
 from learning.models.softmax import Softmax
 from learning.pool import Block, Pool
 from learning.seeds import torch_generator
+from learning.shares import count_of
 from learning.training.engine import Engine, Recipe
 from learning.training.job import BatchHook, Training
 from learning.training.order import visiting_order
@@ -150,8 +151,8 @@ def test_cutout_sets_one_square_to_zero(seed, side, height, width):
         assert torch.equal(image[0], image[1])
         rows, columns = (image[0] == 0).any(1), (image[0] == 0).any(0)
         assert torch.equal(image[0] == 0, rows[:, None] & columns)
-        assert rows.sum() <= round(side * height)
-        assert columns.sum() <= round(side * width)
+        assert rows.sum() <= count_of(side, height)
+        assert columns.sum() <= count_of(side, width)
 
 
 def test_cutout_has_the_papers_size_and_reaches_every_pixel():

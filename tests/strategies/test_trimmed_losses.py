@@ -178,7 +178,8 @@ def test_cross_entropies_equal_torch_and_bear_large_logits():
     expected = nn.functional.cross_entropy(
         torch.from_numpy(logits), torch.from_numpy(labels), reduction="none"
     )
-    np.testing.assert_allclose(cross_entropies(logits, labels), expected.numpy(), rtol=1e-12)
+    found = cross_entropies(logits, labels)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-12, atol=1e-15)  # torch rounds to 0
     assert cross_entropies(np.zeros((0, 3)), np.zeros(0, np.int64)).shape == (0,)
 
 
@@ -189,16 +190,28 @@ def test_losses_are_of_the_rows_asked_for_and_broken_ones_are_the_mean(play, bui
     rows = np.array([77, 3, 50, *list(range(60))])
     losses = losses_of(defender, model, pool, rows)
     expected = cross_entropies(defender.logits(model, pool.x).astype(float), pool.y)
-    np.testing.assert_allclose(losses, expected[rows], rtol=1e-6)
+    np.testing.assert_allclose(losses.values, expected[rows], rtol=1e-6)
+    assert (losses.missing, losses.none, losses.notes) == (0, False, ())
 
     class Broken(nn.Module):
+        def __init__(self, of_three):
+            super().__init__()
+            self.of_three = of_three
+
         def forward(self, x):
             logits = torch.zeros(len(x), 3)
-            logits[0] = float("nan")
+            logits[:, 1] = torch.arange(len(x)) + 1.0
+            logits[: self.of_three] = float("nan")
             return logits
 
-    broken = Trained(Broken(), (), 0, 0, 0.0)
-    np.testing.assert_allclose(losses_of(defender, broken, pool, rows), np.log(3), rtol=1e-6)
+    one = losses_of(defender, Trained(Broken(1), (), 0, 1, 0.0), pool, np.arange(3))
+    assert one.values[0] == pytest.approx(one.values[1:].mean())
+    assert np.logaddexp(0, one.odds[0]) == pytest.approx(one.values[0])
+    assert one.notes == ("1 of 3 rows have no finite loss and count as the mean of the others",)
+    none = losses_of(defender, Trained(Broken(3), (), 0, 1, 0.0), pool, np.arange(3))
+    assert none.none
+    assert none.values.tolist() == none.odds.tolist() == [0, 0, 0]
+    assert not losses_of(defender, model, pool, rows[:0]).none
 
 
 def test_lowest_takes_exactly_so_many():
