@@ -1,6 +1,7 @@
 """The rules again, as plain float64 loops that follow the papers line by line."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 
@@ -39,11 +40,21 @@ def multi_krum(rows, f, m=None):
 
 
 def mean_around_median(rows, keep):
-    out = np.empty(rows.shape[1])
-    for at, values in enumerate(rows.T):
-        distance = np.abs(np.sort(values) - np.median(values))
-        out[at] = np.sort(values)[np.argsort(distance, kind="stable")[:keep]].mean()
-    return out
+    return np.array([float(mean_of_closest(values.tolist(), keep)) for values in rows.T])
+
+
+def mean_of_closest(values, keep):
+    """In fractions: of values that tie, each side fills half of the places, as far as it goes."""
+    values = sorted(Fraction(value) for value in values)
+    median = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+    edge = sorted(abs(value - median) for value in values)[keep - 1]
+    inside = [value for value in values if abs(value - median) < edge]
+    below, above = values.count(median - edge), values.count(median + edge)
+    places = keep - len(inside)
+    if edge == 0:
+        return (sum(inside) + places * median) / keep
+    upper = min(max(Fraction(places, 2), places - below), above)
+    return (sum(inside) + (places - upper) * (median - edge) + upper * (median + edge)) / keep
 
 
 def bulyan(rows, f):
@@ -66,7 +77,15 @@ def mda(rows, f):
 
 
 def geometric_median(rows, shares, smoothing=1e-6, iterations=100):
+    """From the mean, or from the update that is its own geometric median (Vardi and Zhang)."""
     z = mean(rows, shares)
+    for row in rows:
+        apart = np.linalg.norm(rows - row, axis=1)
+        others = apart > 0
+        pull = ((shares / np.maximum(apart, 1e-300))[:, None] * (row - rows))[others].sum(axis=0)
+        if np.linalg.norm(pull) <= shares[~others].sum():
+            z = row
+            break
     for _ in range(iterations):
         betas = shares / np.maximum(smoothing, np.linalg.norm(rows - z, axis=1))
         z = mean(rows, betas)

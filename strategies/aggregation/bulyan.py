@@ -7,7 +7,8 @@ the median of the theta.
 
 flwr takes the theta lowest scores of a single run of Krum. Krum of r updates sums over r - f - 2
 distances; for the last ones that is less than one, and here one is summed up. Of two that tie the
-one closer to all those left is taken, then the first agent.
+one closer to all those left is taken, then the first agent; ties about the median are those of
+`strategies.aggregation.sorting.mean_around_median`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import Doubles, gram, squared_distances
+from strategies.aggregation.gram import ROUNDING, Doubles, distances
 from strategies.aggregation.sorting import mean_around_median, network, ranked
 from strategies.aggregation.updates import Updates
 
@@ -44,7 +45,7 @@ class Bulyan(Aggregator):
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return for each coordinate the mean of the selected values closest to their median."""
         n = len(updates)
-        squared = squared_distances(gram(updates, context.memory), n)
+        squared = distances(updates, context.memory)
         rows = torch.from_numpy(krum_order(squared, self.f, n - 2 * self.f)).sort().values
         comparisons = network(len(rows), range(len(rows)))
         out = torch.empty_like(updates.matrix[0])
@@ -72,8 +73,10 @@ def krum_order(squared: Doubles, f: int, count: int) -> NDArray[np.int64]:
         there = left[order]
         closest = there & (there.cumsum(axis=1) <= max(1, left.sum() - f - 2))
         scores = np.where(closest, apart, 0).sum(axis=1)
-        tied = left & (scores == scores[left].min())  # always so where one distance is summed up
+        # Always several where one distance is summed up.
+        tied = left & (scores <= scores[left].min() * (1 + ROUNDING))
         total = np.where(there, apart, 0).sum(axis=1)
-        picked.append(int(np.argmin(np.where(tied, total, np.inf))))
+        first = tied & (total <= total[tied].min() * (1 + ROUNDING))
+        picked.append(int(np.argmax(first)))
         left[picked[-1]] = False
     return np.array(picked, np.int64)

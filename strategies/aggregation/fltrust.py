@@ -4,6 +4,9 @@ Cao, Fang, Liu, Gong, FLTrust: Byzantine-robust Federated Learning via Trust Boo
 2021 (arXiv 2012.13995), section IV, with the defender's own update g_0:
 
     TS_i = max(0, cos(g_i, g_0)),   g = sum_i TS_i |g_0| / |g_i| g_i / sum_i TS_i
+
+Computed in float64; beside exact arithmetic the result is off by some 1e-11 of its largest value at
+most, where updates hardly differ.
 """
 
 from __future__ import annotations

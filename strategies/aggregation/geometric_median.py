@@ -9,16 +9,26 @@ z stays a weighted mean of the updates, so that all distances follow from one Gr
 iteration costs n^2 instead of n d. The paper stops after a few iterations, since each costs it a
 round of messages; here they run until z stands still. byzfl starts from 0 with smoothing 0.1 and
 stops after 3.
+
+The result is within `smoothing` of a geometric median that is an update, as a rule within 1e-9 of
+the updates' length of any other. Where copies nearly make an update the median, 100 iterations end
+up to 3e-3 of that length away, where the sum of distances is 1e-6 above its least.
+
+Weiszfeld's steps shrink without end where the median is an update itself, as copies make it. So
+where an update is its own geometric median (the pull of the others on it is no stronger than its
+own share and its copies': Vardi and Zhang, PNAS 2000, eq. 2.6), the iterations begin there.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
-from strategies.aggregation.gram import combine, distances_to, gram
+from strategies.aggregation.gram import ROUNDING, combine, distances_to, gram, squared_distances
 from strategies.aggregation.updates import Updates
 
 
@@ -55,7 +65,7 @@ class GeometricMedian(Aggregator):
         """Return the geometric median."""
         n, shares = len(updates), updates.shares
         products = gram(updates, context.memory)[:n, :n]
-        trust = shares
+        trust = _begin(shares, products)
         for _ in range(self.iterations):
             lengths = distances_to(trust, products)
             weights = shares / lengths.clamp(min=self.smoothing)
@@ -64,3 +74,23 @@ class GeometricMedian(Aggregator):
             if (moved @ products @ moved).clamp(min=0).sqrt() <= self.tolerance * lengths.median():
                 break
         return Aggregate(combine(updates, trust, context.memory), trust=trust)
+
+
+def _begin(shares: Tensor, products: Tensor) -> Tensor:
+    """Return where the iterations begin, as shares of the updates, float64 (n,).
+
+    Args:
+        shares: The registered ones.
+        products: Inner products of the updates about any centre, float64 (n, n).
+    """
+    apart = torch.from_numpy(squared_distances(products, len(shares))).sqrt()
+    best = int((apart @ shares).argmin())
+    squares = products.diagonal()
+    copies = apart[best] <= (ROUNDING * (squares + squares[best])).sqrt()
+    pull = torch.where(copies, 0.0, shares / apart[best].clamp(min=1e-300))
+    pull[best] = -pull.sum()
+    own = float(shares[copies].sum())
+    length = float((pull @ products @ pull).clamp(min=0).sqrt())
+    if not own or length > own * (1 + 1e-9):
+        return shares
+    return torch.where(copies, shares, 0.0) / own

@@ -23,6 +23,8 @@ from strategies.aggregation.updates import NotFinite, Updates
 
 Doubles = NDArray[np.float64]
 
+# Of the points' squares: squared distances that differ by less are the same but for rounding.
+ROUNDING = 1e-12
 # Rows of a band of the Gram matrix: for many rows almost half of the products are left out, and
 # bands that are thinner are slower.
 BAND = 64
@@ -49,14 +51,19 @@ def gram(updates: Updates, memory: int, extra: Tensor | None = None) -> Tensor:
 
 
 def _lifted(known: Tensor, mixing: Tensor) -> Tensor:
-    """Return the products of mixed rows: what they lack to a sum of 1, the origin has."""
+    lift = _lift(known, mixing)
+    return lift @ known @ lift.T
+
+
+def _lift(known: Tensor, mixing: Tensor) -> Tensor:
+    """Return mixed rows as sums of the points: what they lack to a sum of 1, the origin has."""
     rows, taken = mixing.shape
     others = len(known) - taken
     lift = torch.zeros(rows + others, taken + others, dtype=torch.float64)
     lift[:rows, :taken] = mixing
     lift[:rows, taken] = 1 - mixing.sum(dim=1)
     lift[rows:, taken:] = torch.eye(others)
-    return lift @ known @ lift.T
+    return lift
 
 
 def with_gram(updates: Updates, memory: int) -> Updates:
@@ -103,6 +110,43 @@ def _symmetric(total: Tensor, updates: Updates) -> Tensor:
 def _row_of_median_norm(rows: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(rows, dim=1)
     return rows[int(norms.argsort(stable=True)[(len(rows) - 1) // 2])].clone()
+
+
+def distances(updates: Updates, memory: int) -> Doubles:
+    """Return the squared distances of the rows, float64 (n, n).
+
+    Distances that differ by rounding alone are equal, so that rows which tie do tie, and copies are
+    at distance 0 of each other.
+
+    Raises:
+        NotFinite: As `gram` does.
+    """
+    n, known = len(updates), updates.gram
+    if known is None:
+        known = _centred_products(updates, memory, None)
+    products, squares = known, known.diagonal()
+    if updates.mixing is not None:
+        products = _lifted(known, updates.mixing)
+        squares = _lift(known, updates.mixing) @ squares
+    sizes = squares[:n].numpy()
+    return levelled(squared_distances(products, n), ROUNDING * (sizes[:, None] + sizes))
+
+
+def levelled(values: Doubles, rounding: Doubles) -> Doubles:
+    """Return values of which neighbours in size that are no farther apart than rounding are equal.
+
+    Args:
+        values: Any shape; each becomes the least of those that it cannot be told from.
+        rounding: By how much each may be off, in the same shape.
+    """
+    order = np.argsort(values, axis=None, kind="stable")
+    ascending, reach = values.ravel()[order], rounding.ravel()[order]
+    apart = np.diff(ascending) > np.maximum(reach[1:], reach[:-1])
+    first = np.concatenate([[0], np.flatnonzero(apart) + 1])
+    level = np.repeat(ascending[first], np.diff([*first, len(order)]))
+    out = np.empty_like(ascending)
+    out[order] = level
+    return out.reshape(values.shape)
 
 
 def squared_distances(gram: Tensor, rows: int) -> Doubles:

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import gram, squared_distances
+from strategies.aggregation.gram import distances
 from strategies.aggregation.selection import average_of, krum_scores, lowest
 from strategies.aggregation.updates import Updates
 
@@ -38,6 +38,6 @@ class Krum(Aggregator):
 
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return the update of lowest score."""
-        squared = squared_distances(gram(updates, context.memory), len(updates))
+        squared = distances(updates, context.memory)
         best = lowest(krum_scores(squared, self.f), 1)
         return average_of(updates, best, context.memory)

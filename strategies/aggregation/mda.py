@@ -6,12 +6,17 @@ Rouault, Genuinely Distributed Byzantine Machine Learning, PODC 2020 (arXiv 1905
 A subset of n - f has diameter t or less where the other f agents cover all pairs farther apart
 than t: the smallest such t is found by bisection, its covers by branching on an agent (out, or all
 far from it out). That is exact and grows with 2^f, where trying all subsets, as byzfl does, grows
-with n over f. Of subsets of one diameter the one with the least sum of squared distances is taken.
+with n over f. Of subsets of one diameter the one with the least sum of squared distances is taken,
+and of those that tie in that too the one of the first agents. Where fewer than f agents cover, the
+others that are left out are the best of all choices; if there are more than `CHOICES` of these,
+they are left out one by one, each time the one farthest from those that are left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
+from math import comb
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -19,11 +24,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import Doubles, gram, squared_distances
+from strategies.aggregation.gram import ROUNDING, Doubles, distances
 from strategies.aggregation.selection import average_of
 from strategies.aggregation.updates import Updates
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.intp]
+
+# Subsets of one cover that are compared with each other.
+CHOICES = 10_000
 
 
 class MDA(Aggregator):
@@ -46,7 +55,7 @@ class MDA(Aggregator):
 
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return the mean of the subset of least diameter."""
-        squared = squared_distances(gram(updates, context.memory), len(updates))
+        squared = distances(updates, context.memory)
         return average_of(updates, closest_together(squared, self.f), context.memory)
 
 
@@ -63,8 +72,17 @@ def closest_together(squared: Doubles, f: int) -> NDArray[np.intp]:
         level = (low + high) // 2
         found = next(_covers(squared > levels[level], f), None)
         low, high = (low, level) if found is not None else (level + 1, high)
-    kept = [_shrunk(~out, len(squared) - f) for out in _covers(squared > levels[low], f)]
-    return min(kept, key=lambda rows: (float(squared[np.ix_(rows, rows)].sum()), rows.tolist()))
+    covers = _covers(squared > levels[low], f)
+    return _least(
+        [_closest(np.flatnonzero(~out), len(squared) - f, squared) for out in covers], squared
+    )
+
+
+def _least(subsets: list[Ints], squared: Doubles) -> Ints:
+    """Return the subset of least sum of squared distances, the first agents' of those that tie."""
+    sums = [float(squared[np.ix_(rows, rows)].sum()) for rows in subsets]
+    most = min(sums) * (1 + ROUNDING)
+    return min((s for s, total in zip(subsets, sums, strict=True) if total <= most), key=list)
 
 
 def _covers(far: Bools, f: int, out: Bools | None = None) -> Iterator[Bools]:
@@ -80,5 +98,25 @@ def _covers(far: Bools, f: int, out: Bools | None = None) -> Iterator[Bools]:
             yield from _covers(far, f - int(degrees[most]), out | far[most])
 
 
-def _shrunk(kept: Bools, count: int) -> NDArray[np.intp]:
-    return np.flatnonzero(kept)[:count]
+def _closest(kept: Ints, count: int, squared: Doubles) -> Ints:
+    """Return the `count` of some rows, ascending, that have the least sum of squared distances."""
+    extra = len(kept) - count
+    if not extra:
+        return kept
+    if comb(len(kept), extra) > CHOICES:
+        return _closest_by_steps(kept, count, squared)
+    among = squared[np.ix_(kept, kept)]
+    out = np.array(list(combinations(range(len(kept)), extra)), np.intp)
+    # A pair with both ends left out is taken off twice.
+    both = among[out[:, :, None], out[:, None, :]].sum(axis=(1, 2))
+    sums = among.sum() - 2 * among.sum(axis=1)[out].sum(axis=1) + both
+    tied = out[sums <= sums.min() + ROUNDING * among.sum()]
+    return _least([np.delete(kept, rows) for rows in tied], squared)
+
+
+def _closest_by_steps(kept: Ints, count: int, squared: Doubles) -> Ints:
+    while len(kept) > count:
+        sums = squared[np.ix_(kept, kept)].sum(axis=1)
+        farthest = np.flatnonzero(sums >= sums.max() * (1 - ROUNDING))[-1]
+        kept = np.delete(kept, farthest)
+    return kept

@@ -1,8 +1,9 @@
 """Mean around the median of each coordinate.
 
 Xie, Koyejo, Gupta, Generalized Byzantine-tolerant SGD, 2018 (arXiv 1802.10116), Definition 9: the
-mean of the n - f values closest to the median. Of two values at the same distance the smaller one
-is kept; byzfl keeps either.
+mean of the n - f values closest to the median. Of values at the same distance below and above it,
+of which not all can be kept, either side fills half of the places (see
+`strategies.aggregation.sorting.mean_around_median`); byzfl keeps either.
 """
 
 from __future__ import annotations

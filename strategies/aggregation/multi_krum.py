@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import gram, squared_distances
+from strategies.aggregation.gram import distances
 from strategies.aggregation.selection import average_of, krum_scores, lowest
 from strategies.aggregation.updates import Updates
 
@@ -44,6 +44,6 @@ class MultiKrum(Aggregator):
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return the mean of the updates of lowest score."""
         n = len(updates)
-        squared = squared_distances(gram(updates, context.memory), n)
+        squared = distances(updates, context.memory)
         best = lowest(krum_scores(squared, self.f), self.m or n - self.f)
         return average_of(updates, best, context.memory)

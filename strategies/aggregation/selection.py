@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from strategies.aggregation.base import Aggregate
-from strategies.aggregation.gram import Doubles, combine
+from strategies.aggregation.gram import ROUNDING, Doubles, combine, levelled
 from strategies.aggregation.updates import Updates
 
 
@@ -25,8 +25,12 @@ def krum_scores(squared: Doubles, f: int) -> Doubles:
 
 
 def lowest(scores: Doubles, count: int) -> NDArray[np.intp]:
-    """Return the positions of the `count` lowest scores in rising order; ties in row order."""
-    return np.argsort(scores, kind="stable")[:count]
+    """Return the positions of the `count` lowest scores in rising order; ties in row order.
+
+    Scores that differ by rounding alone tie.
+    """
+    level = levelled(scores, ROUNDING * np.abs(scores))
+    return np.argsort(level, kind="stable")[:count]
 
 
 def average_of(updates: Updates, rows: NDArray[np.intp], memory: int) -> Aggregate:

@@ -80,22 +80,46 @@ def middle(n: int) -> range:
 def mean_around_median(ordered: Sequence[Tensor], keep: int) -> Tensor:
     """Return for each column the mean of the values closest to its median, in float64.
 
-    The `keep` closest are neighbours in rank: of all runs of that length, the one whose farther
-    end is closest to the median. Of two that tie, the one of smaller values is taken.
+    Values at the same distance below and above the median tie. Where not all of them can be kept,
+    either side fills half of the places that are left, as far as it has values: no side is
+    preferred, and copies of a value weigh no more for being many. So mirrored values have the
+    mirrored mean.
 
     Args:
         ordered: All n rows of a chunk in order of rank.
         keep: How many values are kept, 1 <= keep <= n.
     """
-    n = len(ordered)
-    median = average([ordered[rank] for rank in middle(n)])
-    start = torch.zeros_like(median, dtype=torch.int32)
-    reach = torch.maximum(median - ordered[0], ordered[keep - 1] - median)
-    for first in range(1, n - keep + 1):
-        other = torch.maximum(median - ordered[first], ordered[first + keep - 1] - median)
-        start[other < reach] = first
-        reach = torch.minimum(reach, other)
-    total = torch.zeros_like(median)
+    n, centre = len(ordered), middle(len(ordered))
+    # Distances are compared as sums: those of float32 values are exact in float64.
+    twice = ordered[centre[0]].double() + ordered[centre[-1]]
+    start = torch.zeros_like(twice, dtype=torch.int32)
+    tied = torch.zeros_like(twice, dtype=torch.bool)
+    for first in range(n - keep):
+        ends = ordered[first].double() + ordered[first + keep]
+        start += ends < twice
+        tied |= (ends == twice) & (ordered[first] < ordered[first + keep])
+    total = torch.zeros_like(twice)
     for rank, row in enumerate(ordered):
         total += torch.where((start <= rank) & (rank < start + keep), row, 0)
+    if bool(tied.any()):
+        block = torch.stack([row[tied] for row in ordered]).double()
+        total[tied] = _sum_with_ties(block, start[tied], keep)
     return total / keep
+
+
+def _sum_with_ties(block: Tensor, start: Tensor, keep: int) -> Tensor:
+    """Return the sums of the closest values where those at the ends of the window tie.
+
+    Args:
+        block: float64 (n, width), each column in order.
+        start: The rank at which each column's window begins, (width,): the value there and the
+            one that follows the window are equally far from the median.
+        keep: Length of the window.
+    """
+    at = start.long()[None]
+    low, high = block.gather(0, at)[0], block.gather(0, at + keep)[0]
+    inside = (low < block) & (block < high)
+    places = keep - inside.sum(0)
+    lower, upper = (block == low).sum(0), (block == high).sum(0)
+    above = torch.minimum(torch.maximum(places / 2, places - lower), upper)
+    return torch.where(inside, block, 0).sum(0) + (places - above) * low + above * high

@@ -64,10 +64,10 @@ def test_mean_around_median_is_that_of_the_closest_values():
         np.testing.assert_allclose(found, oracle.mean_around_median(block.astype(float), keep))
 
 
-def test_of_values_that_tie_around_the_median_the_smaller_are_kept():
+def test_of_values_that_tie_around_the_median_either_side_fills_half_of_the_places():
     ordered = [torch.tensor([value]) for value in (-3.0, -1.0, 0.0, 1.0, 3.0)]
-    assert mean_around_median(ordered, 2).item() == -0.5
-    assert mean_around_median(ordered, 4).item() == -0.75
+    assert mean_around_median(ordered, 2).item() == 0.0
+    assert mean_around_median(ordered, 4).item() == 0.0
 
 
 def test_krum_of_the_check_values():

@@ -1,6 +1,5 @@
 """A rule's decision covers the whole state: buffers and tied names follow the weights' fate."""
 
-
 import found_rules
 import pytest
 import torch
