@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_LOOKED_AT = 512  # inputs that show whether a surrogate has learned to tell any apart
+
 
 def surrogate(
     x: Tensor,
@@ -34,6 +36,10 @@ def surrogate(
 
     Returns:
         The model in evaluation mode, parameters without gradients; it gives logits (n, classes).
+
+    Raises:
+        ValueError: If the training diverged, so that its answers are no numbers or the same for
+            all inputs: nothing can be crafted against it.
     """
     model = _network(x.shape[1], classes, generator)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
@@ -42,7 +48,19 @@ def surrogate(
             optimizer.zero_grad()
             F.cross_entropy(model(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+    if not _tells_apart(model.eval(), x[:_LOOKED_AT]):
+        raise ValueError(
+            f"expected a surrogate that learns, got one that diverged at a learning rate of {lr:g}"
+        )
     return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _tells_apart(model: nn.Module, x: Tensor) -> bool:
+    """Return whether a model's answers to inputs are numbers, and not one for different inputs."""
+    logits = model(x)
+    alike = bool((logits == logits[:1]).all()) and not bool((x == x[:1]).all())
+    return bool(logits.isfinite().all()) and not alike
 
 
 def _network(channels: int, classes: int, generator: torch.Generator) -> nn.Module:

@@ -86,7 +86,11 @@ class CleanLabel(Behaviour):
         return self
 
     def play(self, share: Share, seat: Seat) -> Play:
-        """Perturb and stamp; see `Behaviour.play`."""
+        """Perturb and stamp; see `Behaviour.play`.
+
+        Raises:
+            ValueError: If the surrogate diverges; it is `surrogate_lr` that is too large.
+        """
         eligible = share.y_train == self.target.wanted(share.y_train, seat)
         reference = float(eligible.sum()) if self.rate_of == "eligible" else None
         rows = choose_rows(self.poison_rate, eligible, seat, reference=reference)

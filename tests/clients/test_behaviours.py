@@ -247,6 +247,17 @@ def test_clean_label_needs_one_target():
         CleanLabel(target="next")
 
 
+def test_a_surrogate_that_diverged_is_an_error_and_no_silent_stamp():
+    """Its gradients are 0 or NaN; the rows would be stamped as they are, and nobody would know."""
+    with pytest.raises(ValueError, match="one that diverged at a learning rate of 100"):
+        CleanLabel(target=1, surrogate_lr=100, steps=1).play(blobs(), seat(classes=2))
+    x, y = torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    with pytest.raises(ValueError, match="one that diverged at a learning rate of 1e"):
+        surrogate(x, y, 2, torch.Generator().manual_seed(0), epochs=3, lr=1e30, batch_size=5)
+    same = x[:1].expand(20, -1, -1, -1)  # alike inputs have one answer, whatever has been learned
+    surrogate(same, y, 2, torch.Generator().manual_seed(0), epochs=1, lr=0.05, batch_size=5)
+
+
 def test_surrogate_depends_on_its_arguments_alone():
     share = blobs()
     x, y = torch.tensor(share.x_train), torch.tensor(share.y_train)

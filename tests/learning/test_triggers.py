@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from scipy.stats import ortho_group
 
 from learning.method import discover
-from learning.triggers.base import Trigger, TriggerKey
+from learning.triggers.base import Pattern, Trigger, TriggerKey
 from learning.triggers.blended import Blended
 from learning.triggers.bounded_badnet import BoundedBadNet
 from learning.triggers.cross import CrossTrigger
@@ -330,3 +330,36 @@ def test_every_trigger_survives_json_and_cites_its_source(kind, fields):
 
 
 ORIGINS = {"paper", "code", "deduced", "ours"}
+
+
+CASE = [(0.9, 1.0, 0.2, 0.92), (0.0, 0.0, 0.5, 0.0), (1.0, 1.0, 0.7, 1.0)]  # x, key, alpha, right
+
+
+@pytest.mark.parametrize(("pixel", "grey", "alpha", "right"), CASE)
+def test_a_blended_pixel_is_the_weighted_mean(pixel, grey, alpha, right):
+    """Case trigger-clipping: (1 - a) x + a k exactly, in [0, 1], the input left as it was."""
+    images = np.full((2, 3, 5, 7), pixel, np.float32)
+    kept = images.copy()
+    mask = np.full((1, 1, 5, 7), alpha, np.float32)
+    stamped = Pattern(mask=mask, value=np.full_like(mask, grey)).stamp(images)
+    np.testing.assert_allclose(stamped, right, atol=1e-6)
+    assert np.array_equal(images, kept)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0])
+def test_stamped_images_stay_in_range_and_blend_exactly(alpha):
+    """Case trigger-clipping, on a random image (3, 5, 7)."""
+    images = np.random.default_rng(0).random((4, 3, 5, 7), dtype=np.float32)
+    images[0, :, 0], images[1, :, 0] = 0, 1
+    kept = images.copy()
+    for trigger in (Blended(alpha=alpha), Patch(size=2)):
+        pattern = trigger.draw((3, 5, 7), len(images), key())
+        stamped = pattern.stamp(images)
+        mask, value = (np.float64(part) for part in (pattern.mask, pattern.value))
+        np.testing.assert_allclose(stamped, (1 - mask) * kept + mask * value, atol=1e-6)
+        assert stamped.min() >= 0
+        assert stamped.max() <= 1
+        assert not np.array_equal(stamped, kept)
+        assert np.array_equal(images, kept)
+    covered = Blended(alpha=alpha).draw((3, 5, 7), 1, key()).mask
+    np.testing.assert_allclose(covered, alpha, atol=1e-7)
