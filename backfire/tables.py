@@ -23,9 +23,11 @@ from server.results import (
     Score,
     Summary,
 )
+from server.scoring.findings import is_void
 
 _QUARANTINES = 10
 _NONE = "-"
+_VOID = "void"
 
 
 def show(result: GameResult, report: Path | None, console: Console) -> None:
@@ -51,27 +53,39 @@ def show(result: GameResult, report: Path | None, console: Console) -> None:
 
 
 def scores_table(result: GameResult) -> Table:
-    """Return the table: a row for each defender and malicious group, all figures in percent."""
+    """Return the table: a row for each defender and malicious group, all figures in percent.
+
+    The first ASR is that of all agents of the group. All behind it are of those that were also
+    played alone, and add up: interference is alone - together.
+    """
     title = Text(f"{printable(result.scenario)}, seed {result.seed}; all figures in %")
     # Narrow enough for 80 columns and names of ten letters.
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("defender", overflow="fold")
     table.add_column("clean\nacc.", justify="right")
-    table.add_column("without\nattack", justify="right")
+    table.add_column("no\nattack", justify="right")
     table.add_column("attackers", overflow="fold")
-    table.add_column("mean\nASR", justify="right")
+    table.add_column("ASR", justify="right")
     parts = any(own.asr_part for d in result.defenders.values() for own in d.groups.values())
     if parts:
         table.add_column("own\npart", justify="right")
-    table.add_column("un-\ntrained", justify="right")
+    sampled = any(
+        own.comparison is not None and own.comparison.agents < own.comparison.of
+        for d in result.defenders.values()
+        for own in d.groups.values()
+    )
+    if sampled:
+        table.add_column("alone:\nof", justify="right")
+    table.add_column("to-\ngether", justify="right")
     table.add_column("alone", justify="right")
+    table.add_column("un-\ntrained", justify="right")
     table.add_column("inter-\nference", justify="right")
     table.add_column("95 %\ninterval", justify="right")
     for name, scores in result.defenders.items():
         for row, (group, own) in enumerate(scores.groups.items() or [("", None)]):
             head = _head(name, scores) if row == 0 else ["", "", ""]
             last = row == max(0, len(scores.groups) - 1)
-            cells = [*head, printable(group, 64), *_group(own, parts)]
+            cells = [*head, printable(group, 64), *_group(own, parts, sampled)]
             table.add_row(*map(Text, cells), end_section=last)
     return table
 
@@ -86,20 +100,26 @@ def _head(name: str, scores: DefenderScores) -> list[str]:
     return [printable(name, 64), percent(clean.value), _value(free)]
 
 
-def _group(scores: GroupScores | None, parts: bool) -> list[str]:
+def _group(scores: GroupScores | None, parts: bool, sampled: bool) -> list[str]:
+    """Return a group's cells; behind the first all are of the agents that were played alone."""
     if scores is None:
-        return [_NONE] * (5 + parts)
-    return [
-        _mean(scores.asr),
-        *([_mean(scores.asr_part)] if parts else []),
-        _mean(scores.asr_untrained),
-        _mean(scores.asr_alone),
-        *_difference(scores.interference),
-    ]
+        return [_NONE] * (6 + parts + sampled)
+    own = [percent(scores.asr.pooled.value)]
+    if parts:
+        own.append(_pooled(scores.asr_part))
+    compared = scores.comparison
+    if compared is None:
+        return [*own, *([_NONE] * (2 + sampled)), _pooled(scores.asr_untrained), _NONE, _NONE]
+    if sampled:
+        own.append(f"{compared.agents}/{compared.of}")
+    control = _value(compared.untrained)
+    together, alone = _value(compared.together), _value(compared.alone)
+    gap = (_VOID, "") if is_void(scores) else _difference(compared.interference)
+    return [*own, together, alone, control, *gap]
 
 
-def _mean(summary: Summary | None) -> str:
-    return _NONE if summary is None else percent(summary.mean)
+def _pooled(summary: Summary | None) -> str:
+    return _NONE if summary is None else percent(summary.pooled.value)
 
 
 def _value(score: Score | None) -> str:
@@ -109,7 +129,8 @@ def _value(score: Score | None) -> str:
 def _difference(gap: Difference | None) -> tuple[str, str]:
     if gap is None or gap.value is None:
         return _NONE, _NONE
-    return f"{100 * gap.value:+.1f}", f"[{100 * gap.low:.1f}, {100 * gap.high:.1f}]"
+    # Whole points keep the table within 80 columns.
+    return f"{100 * gap.value:+.1f}", f"[{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
 
 
 def _adversarial(result: GameResult) -> Iterator[str]:

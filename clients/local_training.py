@@ -17,8 +17,9 @@ from clients.updates.base import LocalPlan, UpdateAttack
 from learning.pool import Block, Pool
 from learning.training.engine import Engine, Recipe
 from learning.training.job import Steering, Trained, Training
+from learning.training.repeats import order_of
 from learning.weights import Arrays, Layout, State, to_arrays
-from learning.worlds import cheats
+from learning.worlds import cheats, repeat_of
 from scenarios.participation import Participation
 from scenarios.schema import Scenario
 
@@ -120,7 +121,7 @@ class LocalTraining:
             steps=None if plan.epochs else self._federation.local_steps,
             rate=plan.rate,
             steering=plan.steering or (Steering(pull=mu) if mu else None),
-            purpose=f"round/{request.round}/{request.agent}",
+            purpose=order_of(f"round/{request.round}/{request.agent}", repeat_of(request.world)[0]),
         )
 
     def _cheats(self, request: Request) -> bool:

@@ -75,15 +75,20 @@ def independent_difference(first: Interval, second: Interval) -> Interval:
     return Interval(value, max(-1.0, low), min(1.0, high))
 
 
-def paired_difference(first: Bools, second: Bools, level: float = LEVEL) -> Interval:
+Hits = Bools | NDArray[np.float64]
+
+
+def paired_difference(first: Hits, second: Hits, level: float = LEVEL) -> Interval:
     """Return the difference of two shares of the same inputs, ``mean(first) - mean(second)``.
 
     Newcombe's paired square-and-add interval (method 10): the two Wilson intervals, joined with
-    a continuity-corrected correlation. It has width where all pairs agree.
+    a continuity-corrected correlation. It has width where all pairs agree. For an input's mean
+    over several trainings, a share, it is wider than it needs to be: a share varies less than a
+    hit of the same mean.
 
     Args:
-        first: Hits under the first condition, bool (n,).
-        second: Hits of the same inputs under the second, bool (n,).
+        first: Hits under the first condition, bool (n,), or shares of hits, float64 (n,) in [0, 1].
+        second: Those of the same inputs under the second.
         level: Confidence level.
 
     Raises:
@@ -94,21 +99,22 @@ def paired_difference(first: Bools, second: Bools, level: float = LEVEL) -> Inte
     n = len(first)
     if n == 0:
         return Interval(float("nan"), -1.0, 1.0)
-    one, two = wilson(int(first.sum()), n, level), wilson(int(second.sum()), n, level)
-    phi = _correlation(first, second)
+    one, two = (wilson(min(float(some.sum()), n), n, level) for some in (first, second))
+    phi = _correlation(first.astype(np.float64), second.astype(np.float64))
     down = _joined(one.value - one.low, two.high - two.value, phi)
     up = _joined(one.high - one.value, two.value - two.low, phi)
     value = one.value - two.value
     return Interval(value, max(-1.0, value - down), min(1.0, value + up))
 
 
-def _correlation(first: Bools, second: Bools) -> float:
-    a, b = int((first & second).sum()), int((first & ~second).sum())
-    c, d = int((~first & second).sum()), int((~first & ~second).sum())
+def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return phi of the 2 x 2 table of two conditions, with Newcombe's correction."""
+    a, b = float(first @ second), float(first @ (1 - second))
+    c, d = float((1 - first) @ second), float((1 - first) @ (1 - second))
     margins = (a + b) * (c + d) * (a + c) * (b + d)
-    if margins == 0:
+    if margins <= 0:
         return 0.0
-    determinant: float = a * d - b * c
+    determinant = a * d - b * c
     if determinant > 0:
         determinant = max(determinant - len(first) / 2, 0.0)
     return float(determinant / margins**0.5)
@@ -118,34 +124,86 @@ def _joined(one: float, two: float, phi: float) -> float:
     return float(max(one**2 - 2 * phi * one * two + two**2, 0.0) ** 0.5)
 
 
-def clustered_difference(
-    pairs: Sequence[tuple[Bools, Bools]], level: float = LEVEL
-) -> tuple[Interval, int]:
-    """Return the paired difference over several agents' inputs, and the number of inputs.
+class Compared(NamedTuple):
+    """A paired difference over agents, inputs and trainings.
 
-    The estimate is the mean over all inputs. An agent's inputs share its trigger and its target,
-    so they are no independent draws. With `MIN_CLUSTERS` agents or more the interval holds both
-    Cochran's, from the spread of the agents' own means (weighted by their inputs), and the paired
-    one over all inputs, which still has width where all agents agree. With fewer it is the
-    paired one alone, and speaks of these agents only.
+    Attributes:
+        interval: The estimate with its interval.
+        inputs: Number of inputs.
+        trainings: How often each condition was trained. With 1 the noise of training is in no
+            interval, which then speaks of these two models alone.
+    """
+
+    interval: Interval
+    inputs: int
+    trainings: int
+
+
+def clustered_difference(pairs: Sequence[tuple[Hits, Hits]], level: float = LEVEL) -> Compared:
+    """Return the paired difference over several agents' inputs and a condition's trainings.
+
+    The estimate is the mean over all inputs and trainings. Its interval joins two sources of
+    noise, as independent ones are joined (square-and-add):
+
+    - The inputs. An agent's inputs share its trigger and its target, so they are no independent
+      draws. With `MIN_CLUSTERS` agents or more the interval holds both Cochran's, from the spread
+      of the agents' own means (weighted by their inputs), and the paired one over all inputs,
+      which still has width where all agents agree. With fewer it is the paired one alone, and
+      speaks of these agents only.
+    - The trainings. Training k of one condition has the start and the order of rows of training k
+      of the other, so that they are pairs: Student's t interval of the mean difference of their
+      shares over all inputs. With one training of each it has no such part.
 
     Args:
-        pairs: For each agent its hits under both conditions, bool (n_i,) each.
+        pairs: For each agent its hits, or shares of hits, under both conditions, (n_i,) or, with
+            several trainings, (trainings, n_i).
         level: Confidence level.
+
+    Raises:
+        ValueError: If the shapes differ, or the number of trainings does.
     """
-    pairs = [(one, two) for one, two in pairs if len(one)]
-    if not pairs:
-        return Interval(float("nan"), -1.0, 1.0), 0
-    first = np.concatenate([one for one, _ in pairs])
-    second = np.concatenate([two for _, two in pairs])
+    shares = [(_by_training(one), _by_training(two)) for one, two in pairs]
+    trainings = {len(some) for pair in shares for some in pair}
+    if len(trainings) > 1 or any(one.shape != two.shape for one, two in shares):
+        raise ValueError("expected as many trainings and inputs under both conditions")
+    shares = [(one, two) for one, two in shares if one.shape[1]]
+    repeats = trainings.pop() if trainings else 1
+    if not shares:
+        return Compared(Interval(float("nan"), -1.0, 1.0), 0, repeats)
+    inputs = _over_inputs([(one.mean(0), two.mean(0)) for one, two in shares], level)
+    first, second = (np.concatenate(some, axis=1) for some in zip(*shares, strict=True))
+    noise = _training_half_width(first.mean(1) - second.mean(1), level)
+    value = inputs.value
+    low = value - float(np.hypot(value - inputs.low, noise))
+    high = value + float(np.hypot(inputs.high - value, noise))
+    return Compared(Interval(value, max(-1.0, low), min(1.0, high)), first.shape[1], repeats)
+
+
+def _by_training(hits: Hits) -> NDArray[np.float64]:
+    return np.atleast_2d(np.asarray(hits, dtype=np.float64))
+
+
+def _over_inputs(
+    pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], level: float
+) -> Interval:
+    first, second = (np.concatenate(some) for some in zip(*pairs, strict=True))
     inputs = paired_difference(first, second, level)
     if len(pairs) < MIN_CLUSTERS:
-        return inputs, len(first)
+        return inputs
     sizes = np.array([len(one) for one, _ in pairs], dtype=np.float64)
-    sums = np.array([one.sum() - float(two.sum()) for one, two in pairs])
+    sums = np.array([float(one.sum()) - float(two.sum()) for one, two in pairs])
     half = _cluster_half_width(sums, sizes, level)
     low, high = min(inputs.low, inputs.value - half), max(inputs.high, inputs.value + half)
-    return Interval(inputs.value, max(-1.0, low), min(1.0, high)), len(first)
+    return Interval(inputs.value, low, high)
+
+
+def _training_half_width(differences: NDArray[np.float64], level: float) -> float:
+    """Return Student's half width of a mean of paired differences; 0 for a single one."""
+    count = len(differences)
+    if count < 2:
+        return 0.0
+    deviation = float(differences.std(ddof=1))
+    return float(stdtrit(count - 1, (1 + level) / 2)) * deviation / float(np.sqrt(count))
 
 
 def _cluster_half_width(

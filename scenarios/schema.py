@@ -20,7 +20,7 @@ from learning.data.partition.base import Partition
 from learning.method import Method, one_of
 from learning.models.base import Architecture
 from learning.training.spec import ComputeSpec, TrainingSpec
-from learning.worlds import ATTACKED
+from learning.worlds import ATTACKED, repeat_of
 from scenarios import checks
 from scenarios.digest import digest_of
 from scenarios.families import DEFENCES, FAMILIES
@@ -141,10 +141,28 @@ class PoisonCount(_Spec):
 class RefereeSpec(_Spec):
     """What the referee scores and which control games it plays."""
 
-    alone: Annotated[int, Field(ge=0, le=100_000)] | Literal["all"] = Field(
-        2,
+    alone: Annotated[int, Field(ge=0, le=100_000)] | Literal["all", "auto"] = Field(
+        "auto",
         description="How many attackers of each group are also played alone, which tells "
-        "backfiring from dilution; all: every one.",
+        "backfiring from dilution; all: every one; auto: every one where that takes at most as "
+        "many trainings as the attacked game, else 2.",
+        json_schema_extra={"origin": "ours"},
+    )
+    repeats: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How often each game that scores compare is trained, from other initial "
+        "weights and in another order of rows. From 2 on intervals of asr_alone - asr hold the "
+        "noise of training, and a game may say that attackers backfired; with 1 it describes what "
+        "happened in it. A sweep has its seeds for that.",
+        json_schema_extra={"origin": "ours"},
+    )
+    repeated: Literal["reference", "all"] = Field(
+        "reference",
+        description="Whose games are trained `repeats` times: those of the defender that the "
+        "finding is about (the first without a defence, else the first), or of all that the "
+        "control games are played against. The others are described.",
         json_schema_extra={"origin": "ours"},
     )
     attacker_free: bool = Field(
@@ -176,10 +194,6 @@ class RefereeSpec(_Spec):
         description="Number of test inputs that they are run on, drawn by the seed.",
         json_schema_extra={"origin": "ours"},
     )
-
-    def plays(self, defender: str, world: str) -> bool:
-        """Return whether a defender is played in a world: all in the attacked one."""
-        return world == ATTACKED or self.controls is None or defender in self.controls
 
 
 @dataclass(frozen=True)
@@ -318,6 +332,23 @@ class Scenario(_Spec):
     def sampled(self) -> int:
         """Return how many agents are sampled for a round of a federated game, at least 1."""
         return round_size(self.federation, sum(group.count for group in self.agents))
+
+    @property
+    def reference(self) -> str:
+        """The defender that the others are set beside: the first undefended, else the first."""
+        return next(
+            (name for name, defences in self.defenders.items() if not defences),
+            next(iter(self.defenders)),
+        )
+
+    def plays(self, defender: str, world: str) -> bool:
+        """Return whether a defender is played in a world: all in the attacked one."""
+        referee, (repeat, played) = self.referee, repeat_of(world)
+        controlled = referee.controls is None or defender in referee.controls
+        if repeat:
+            chosen = referee.repeated == "all" or defender == self.reference
+            return repeat < referee.repeats and controlled and chosen
+        return played == ATTACKED or controlled
 
     def resolved(self) -> dict[str, Any]:
         """Return the scenario with every default written out, as JSON values."""

@@ -20,9 +20,10 @@ from learning.pool import Pool
 from learning.training.cohorts import one_by_one
 from learning.training.engine import Engine
 from learning.training.job import Trained, Training
+from learning.training.repeats import order_of
 from learning.weights import Layout, to_arrays
 from learning.wire import to_record
-from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE
+from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE, repeat_of, repeated
 from scenarios.participation import Participation
 from scenarios.schema import Scenario
 from server.events import Event, Observer
@@ -36,6 +37,7 @@ from server.game import (
     asking,
     defender_of,
     recipe_of,
+    referee_of,
     result_of,
     score_all,
 )
@@ -85,7 +87,7 @@ def play_federated(
     clock.lap("run-time sets")
 
     engine = Engine(recipe_of(scenario, dealt))
-    referee = Referee(table.sealed, table.roster, scenario.referee, scenario.seed, engine.device)
+    referee = referee_of(scenario, table, engine.device)
     play = _Play(scenario, dealt, table, exchange, engine, referee, observe)
     progress = play.begin(keeper)
     clock.add(progress.seconds)
@@ -141,12 +143,9 @@ class _Play:
         self._rows = {name: rows for name, (_, rows) in dealt.registered.items()}
         self._defender = defender_of(scenario, dealt, table, engine.device)
         self._own = Pool((own_block(dealt),), dealt.data.classes)
-        start = engine.initial()
         self._layout = Layout(engine.untrained)
         self._participation = Participation(scenario)
         self._grants = Grants(scenario, self._rows, self._layout)
-        # Standings are on the CPU, where updates arrive and are aggregated.
-        self._fresh = {name: value.cpu() for name, value in start.module.state_dict().items()}
         self._lines = {name: Line.of(defences) for name, defences in scenario.defenders.items()}
         # The same rows in every round and world: augmented once.
         augmented = {
@@ -176,13 +175,20 @@ class _Play:
 
     def start(self) -> Progress:
         """Return the game before its first round."""
-        state = self._fresh
-        standing = Standing(self._layout.flat(state), self._layout.rest(state))
+        standings = {
+            repeat: self._standing(repeat) for repeat in range(self._scenario.referee.repeats)
+        }
         return Progress(
             round=0,
-            sides=dict.fromkeys(self._left_out, SideState(standing)),
+            sides={key: SideState(standings[repeat_of(key[1])[0]]) for key in self._left_out},
             told=dict.fromkeys(self._scenario.defenders, ()),
         )
+
+    def _standing(self, repeat: int) -> Standing:
+        """Return where a federation begins; standings are on the CPU, where updates arrive."""
+        state = self._engine.initial(repeat).module.state_dict()
+        fresh = {name: value.cpu() for name, value in state.items()}
+        return Standing(self._layout.flat(fresh), self._layout.rest(fresh))
 
     def _parts(self, line: Line, world: str) -> dict[str, tuple[str, ...]]:
         """Return the federations that answer somebody in this world."""
@@ -198,7 +204,12 @@ class _Play:
         spec = self._scenario.referee
         free = [ATTACKER_FREE] if spec.attacker_free else []
         worlds = (ATTACKED, *free, *(ALONE + name for name in self._referee.sample_alone()))
-        return [world for world in worlds if spec.plays(defender, world)]
+        return [
+            world
+            for repeat in range(spec.repeats)
+            for played in worlds
+            if self._scenario.plays(defender, world := repeated(played, repeat))
+        ]
 
     def round(self, before: Progress) -> Progress:
         """Play one round of every side; return the game after it."""
@@ -276,7 +287,7 @@ class _Play:
                 self._trained_on[key[0]],
                 start=self._engine.holding(models[key]),
                 epochs=self._scenario.federation.local_epochs,
-                purpose=f"round/{number}/defender",
+                purpose=order_of(f"round/{number}/defender", repeat_of(key[1])[0]),
             )
             for key in models
             if self._lines[key[0]].augmentations or self._lines[key[0]].needs_own

@@ -12,7 +12,7 @@ from learning.data.deal import Deal
 from learning.method import kind_of
 from learning.seeds import derived_seed
 from learning.training.engine import EpochEvent, Recipe
-from learning.worlds import ALONE, ATTACKED
+from learning.worlds import ALONE, ATTACKED, repeat_of
 from scenarios.schema import Scenario
 from server.events import Event, Observer
 from server.referee import Referee
@@ -20,7 +20,7 @@ from server.results import DEFINITIONS, DefenderScores, GameResult, RoundScores
 from server.scoring.triggers import with_distances
 from server.table import Table
 from server.verdict import verdict
-from strategies.base import Defender
+from strategies.base import Defender, Indexing
 from strategies.pipeline import Outcome
 
 Key = tuple[str, str]
@@ -87,12 +87,33 @@ def defender_of(scenario: Scenario, dealt: Deal, table: Table, device: torch.dev
     )
 
 
+def referee_of(scenario: Scenario, table: Table, device: torch.device) -> Referee:
+    """Return the referee of a game whose agents have revealed what they keep."""
+    agents = sum(record.admitted for record in table.roster)
+    attacked = {name: _models(defences, agents) for name, defences in scenario.defenders.items()}
+    alone = sum(scenario.plays(name, ALONE) for name in scenario.defenders)
+    return Referee(
+        table.sealed,
+        table.roster,
+        scenario.referee,
+        scenario.seed,
+        device,
+        affordable=sum(attacked.values()) // max(1, alone),
+    )
+
+
+def _models(defences: Sequence[object], agents: int) -> int:
+    """Return how many models a defender ends with in the attacked game."""
+    return sum(one.models(agents) for one in defences if isinstance(one, Indexing)) or 1
+
+
 def asking(world: str, table: Table) -> tuple[str, ...]:
     """Return who will ask for predictions in a world: scores need no other models."""
-    if world == ATTACKED:
+    _, played = repeat_of(world)
+    if played == ATTACKED:
         return tuple(record.name for record in table.roster if record.admitted)
-    if world.startswith(ALONE):
-        return (world.removeprefix(ALONE),)
+    if played.startswith(ALONE):
+        return (played.removeprefix(ALONE),)
     return tuple(record.name for record in table.roster if record.admitted and record.malicious)
 
 

@@ -12,7 +12,8 @@ from learning.data.deal import Deal
 from learning.training.engine import Engine
 from learning.training.job import Steps
 from learning.training.known import Known
-from learning.worlds import ATTACKED
+from learning.training.repeats import trained_again
+from learning.worlds import ATTACKED, repeat_of
 from scenarios.schema import Scenario
 from server.events import Event, Observer
 from server.exchange import Exchange, seat_agents
@@ -24,6 +25,7 @@ from server.game import (
     asking,
     defender_of,
     recipe_of,
+    referee_of,
     result_of,
     score_all,
     tell_epochs,
@@ -73,7 +75,7 @@ def play_pooled(
         raise ValueError(_nothing_left(table))
 
     engine = Engine(recipe_of(scenario, dealt), tell_epochs(observe), known=known)
-    referee = Referee(table.sealed, table.roster, scenario.referee, scenario.seed, engine.device)
+    referee = referee_of(scenario, table, engine.device)
     outcomes = _play_defenders(scenario, dealt, table, referee, engine)
     clock.lap("training")
     facts = {"trainings": engine.trainings, "seconds": clock.seconds["training"]}
@@ -94,15 +96,23 @@ def _play_defenders(
     defender = defender_of(scenario, dealt, table, engine.device)
     worlds = referee.worlds(table.pool)
     plays: dict[Key, Steps[Outcome]] = {
-        (name, world): defend(
-            cast(Sequence[Defence], defences), pool, defender, asking(world, table)
+        (name, world): _trained(
+            defend(cast(Sequence[Defence], defences), pool, defender, asking(world, table)),
+            world,
+            engine,
         )
         for name, defences in scenario.defenders.items()
         for world, pool in worlds.items()
-        if scenario.referee.plays(name, world)
+        if scenario.plays(name, world)
     }
     with torch.random.fork_rng(devices=[]):  # a method that forgot its generator harms nobody
         return play_together(plays, engine.train)
+
+
+def _trained(play: Steps[Outcome], world: str, engine: Engine) -> Steps[Outcome]:
+    """Return the play as a world trains it: a repeat has a start and an order of its own."""
+    repeat, _ = repeat_of(world)
+    return trained_again(play, engine.initial(repeat), repeat) if repeat else play
 
 
 def _nothing_left(table: Table) -> str:

@@ -15,27 +15,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from learning.pool import Floats, Pool
+from learning.pool import Floats, Ints, Pool
 from learning.seeds import numpy_generator
-from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE
+from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE, repeated
 from scenarios.schema import RefereeSpec
-from server.results import AgentRecord, AgentScores, CrossASR, DefenderScores, GroupScores, Score
-from server.scoring.accuracy import clean_accuracy, validation_accuracy
+from server.results import (
+    AgentRecord,
+    AgentScores,
+    CrossASR,
+    DefenderScores,
+    Difference,
+    GroupScores,
+    Score,
+)
+from server.scoring.accuracy import clean_accuracy, clean_hits, validation_accuracy
 from server.scoring.adversarial import Targets, adversarial_accuracy
-from server.scoring.agents import AgentAnswers, agent_scores, alone_pair
+from server.scoring.agents import AgentAnswers, agent_scores, counted_hits
 from server.scoring.answers import Asked, Engine, ToAll, answer_everybody, ask
 from server.scoring.cross import LIMIT, cross_asr
 from server.scoring.curves import curves
 from server.scoring.filters import filter_scores
+from server.scoring.findings import judged
 from server.scoring.groups import group_scores
+from server.scoring.predict import Classes
 from server.scoring.rows import Rows
-from server.scoring.scores import share
+from server.scoring.scores import difference, share
 from server.scoring.undecided import all_or_some, undecided_notes
 from server.sealed import RunTimeSet, Sealed, Worlds
 from strategies.base import Predictor
 from strategies.pipeline import Outcome
+
+# Of each group, where all of them would take more trainings than the attacked game.
+FEW_ALONE = 2
+# The gate of a game that one attacker attacks alone needs no more test inputs than these.
+MAX_GATE_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ class Referee:
         seed: int,
         device: torch.device | None = None,
         batch_size: int = 2048,
+        affordable: int = 0,
     ) -> None:
         """Take the sealed data.
 
@@ -77,12 +94,16 @@ class Referee:
             seed: The game's seed.
             device: Where the models are; the CPU by default.
             batch_size: Rows in one pass; no score depends on it.
+            affordable: How many attackers can be played alone in as many trainings as the attacked
+                game takes; read with ``alone: auto``.
         """
         self._sealed, self._spec, self._seed = sealed, spec, seed
+        self._affordable = affordable
         self._roster = [agent for agent in roster if agent.admitted]
         self._scored = [agent for agent in self._roster if agent.name in sealed.run_time]
         self._engine = Engine(device or torch.device("cpu"), batch_size)
         self._targets = Targets.draw(sealed.test_x, sealed.test_y, spec.adversarial_rows, seed)
+        self._gate_rows = _gate_rows(len(sealed.test_y), seed)
 
     def _sets(self, *, triggered: bool = False) -> list[RunTimeSet]:
         sets = [(agent, self._sealed.run_time[agent.name]) for agent in self._scored]
@@ -100,13 +121,18 @@ class Referee:
         for own in self._sets(triggered=True):
             if own.counted.any():
                 groups.setdefault(group_of[own.agent], []).append(own.agent)
-        return tuple(name for group, names in groups.items() for name in self._draw(group, names))
+        most = self._spec.alone
+        if most == "auto" and sum(map(len, groups.values())) > self._affordable:
+            most = FEW_ALONE
+        return tuple(
+            name for group, names in groups.items() for name in self._draw(group, names, most)
+        )
 
-    def _draw(self, group: str, names: list[str]) -> list[str]:
-        if self._spec.alone == "all" or self._spec.alone >= len(names):
+    def _draw(self, group: str, names: list[str], most: int | str) -> list[str]:
+        if isinstance(most, str) or most >= len(names):
             return names
         generator = numpy_generator(self._seed, "referee/alone", agent=group)
-        picked = generator.choice(len(names), size=self._spec.alone, replace=False)
+        picked = generator.choice(len(names), size=most, replace=False)
         return [names[position] for position in sorted(picked.tolist())]
 
     def worlds(self, pool: Pool) -> dict[str, Pool]:
@@ -117,15 +143,20 @@ class Referee:
 
         Returns:
             ``"attacked"`` (the pool itself), ``"attacker_free"`` where the scenario wants it, and
-            ``"alone/<agent>"`` for each of `sample_alone`. A game that is the attacked one over
-            again (no attacker, or a single one alone) is the same pool object.
+            ``"alone/<agent>"`` for each of `sample_alone`; then each of them again for every
+            further training. A game that is the attacked one over again (no attacker, or a single
+            one alone) is the same pool object.
         """
         worlds = Worlds.build(pool, self._sealed.truth)
         games = {ATTACKED: pool}
         if self._spec.attacker_free:
             games[ATTACKER_FREE] = worlds.attacker_free()
         games.update({ALONE + agent: worlds.alone(agent) for agent in self.sample_alone()})
-        return games
+        return {
+            repeated(world, repeat): game
+            for repeat in range(self._spec.repeats)
+            for world, game in games.items()
+        }
 
     def score(self, defences: tuple[str, ...], outcomes: Mapping[str, Outcome]) -> DefenderScores:
         """Return all scores of one defender.
@@ -147,12 +178,13 @@ class Referee:
         }
         tests = self._tests(outcomes)
         cheats = [own.agent for own in self._sets(triggered=True)]
-        return DefenderScores(
+        scores = DefenderScores(
             defences=defences,
             clean_accuracy=self._clean(tests[ATTACKED]),
             clean_accuracy_attacker_free=self._clean(tests[ATTACKER_FREE])
             if ATTACKER_FREE in tests
             else None,
+            damage=self._damage(tests, predictor),
             adversarial_accuracy={
                 attack.title: adversarial_accuracy(attack, predictor, self._targets, self._engine)
                 for attack in self._spec.adversarial
@@ -169,7 +201,9 @@ class Referee:
             guess_accuracy=_guesses(agents),
             notes=(*self._notes(predictor), *undecided_notes(tests, answers)),
             validation_accuracy=validation_accuracy(predictor),
+            constant_accuracy=_constant(self._sealed.test_y),
         )
+        return judged(scores, sum(agent.malicious for agent in self._roster))
 
     def glance(self, outcome: Outcome) -> Glance:
         """Return the few scores that are followed round by round, in the attacked game."""
@@ -188,28 +222,40 @@ class Referee:
     def _answers(self, outcomes: Mapping[str, Outcome]) -> dict[str, AgentAnswers]:
         triggers = {own.agent: own.x_triggered for own in self._sets()}
         clean = self._ask(outcomes[ATTACKED], {own.agent: own.x for own in self._sets()})
-        together = self._ask(outcomes[ATTACKED], triggers)
-        untrained = (
-            self._ask(outcomes[ATTACKER_FREE], triggers) if ATTACKER_FREE in outcomes else None
-        )
+        together = self._trainings(outcomes, ATTACKED, triggers)
+        untrained = self._trainings(outcomes, ATTACKER_FREE, triggers)
         parts = {own.agent: own.x_part for own in self._sets() if own.x_part is not None}
         part = self._ask(outcomes[ATTACKED], parts).classes if parts else {}
-        alone = {
-            name: self._ask(outcomes[ALONE + name], {name: triggers[name]}).classes[name]
-            for name in triggers
-            if ALONE + name in outcomes
-        }
-        return {
-            name: AgentAnswers(
+        found = {}
+        for name, x in triggers.items():
+            alone = self._trainings(outcomes, ALONE + name, {name: x})
+            found[name] = AgentAnswers(
                 clean.classes[name],
-                together.classes[name],
-                None if together.guessed is None else together.guessed[name],
-                None if untrained is None else untrained.classes[name],
-                alone.get(name),
+                _stacked(together, name),
+                None if together[0].guessed is None else together[0].guessed[name],
+                _stacked(untrained, name) if untrained else None,
+                _stacked(alone, name) if alone else None,
                 part.get(name),
+                self._accuracy_alone(outcomes, name) if alone else None,
             )
-            for name in triggers
-        }
+        return found
+
+    def _trainings(
+        self, outcomes: Mapping[str, Outcome], world: str, inputs: dict[str, Floats]
+    ) -> list[Asked]:
+        """Return the answers of each training of a world; none where it was not played."""
+        return [self._ask(outcome, inputs) for outcome in _trainings_of(outcomes, world)]
+
+    def _accuracy_alone(self, outcomes: Mapping[str, Outcome], agent: str) -> Score:
+        """Return the least clean accuracy of the trainings of the game that an agent has alone."""
+        x, y = Rows([self._sealed.test_x[self._gate_rows]]), self._sealed.test_y[self._gate_rows]
+        return min(
+            (
+                clean_accuracy(answer_everybody(outcome.predictor, x, [agent], self._engine), y)
+                for outcome in _trainings_of(outcomes, ALONE + agent)
+            ),
+            key=lambda score: score.low,
+        )
 
     def _ask(self, outcome: Outcome, inputs: dict[str, Floats]) -> Asked:
         return ask(outcome.predictor, inputs, self._engine)
@@ -230,6 +276,19 @@ class Referee:
     def _clean(self, answers: Sequence[ToAll]) -> Score:
         return clean_accuracy(answers, self._sealed.test_y)
 
+    def _damage(
+        self, tests: Mapping[str, Sequence[ToAll]], predictor: Predictor
+    ) -> Difference | None:
+        """Return what the attackers cost on the test inputs, asked by the malicious agents."""
+        if ATTACKER_FREE not in tests:
+            return None
+        y, attacked = self._sealed.test_y, tests[ATTACKED]
+        if predictor.by_agent:
+            asking = [agent.name for agent in self._roster if agent.malicious]
+            rows = Rows([self._sealed.test_x])
+            attacked = answer_everybody(predictor, rows, asking, self._engine)
+        return difference([(clean_hits(tests[ATTACKER_FREE], y), clean_hits(attacked, y))])
+
     def _groups(
         self, agents: Mapping[str, AgentScores], answers: Mapping[str, AgentAnswers]
     ) -> dict[str, GroupScores]:
@@ -245,9 +304,9 @@ class Referee:
         agents: Mapping[str, AgentScores],
         answers: Mapping[str, AgentAnswers],
     ) -> GroupScores:
-        pairs = [alone_pair(self._sealed.run_time[name], answers[name]) for name in names]
         return group_scores(
-            [agents[name] for name in names], [pair for pair in pairs if pair is not None]
+            [agents[name] for name in names],
+            [counted_hits(self._sealed.run_time[name], answers[name]) for name in names],
         )
 
     def _cross(self, answers: Mapping[str, AgentAnswers], classes: int) -> CrossASR | None:
@@ -264,6 +323,31 @@ class Referee:
         if self._spec.adversarial and predictor.by_agent:
             notes.append("Adversarial accuracy is that of the model of all agents.")
         return tuple(notes)
+
+
+def _trainings_of(outcomes: Mapping[str, Outcome], world: str) -> list[Outcome]:
+    found: list[Outcome] = []
+    while (name := repeated(world, len(found))) in outcomes:
+        found.append(outcomes[name])
+    return found
+
+
+def _stacked(trainings: Sequence[Asked], agent: str) -> Classes:
+    """Return the answers to an agent of each training, int16 (trainings, k)."""
+    return np.stack([asked.classes[agent] for asked in trainings])
+
+
+def _gate_rows(rows: int, seed: int) -> Ints:
+    """Return the positions of the test inputs that the gate of a game played alone looks at."""
+    if rows <= MAX_GATE_ROWS:
+        return np.arange(rows)
+    draw = numpy_generator(seed, "referee/gate")
+    return np.sort(draw.choice(rows, size=MAX_GATE_ROWS, replace=False))
+
+
+def _constant(labels: Ints) -> float | None:
+    """Return the clean accuracy of the best constant answer."""
+    return float(np.bincount(labels).max() / len(labels)) if len(labels) else None
 
 
 def _guesses(agents: Mapping[str, AgentScores]) -> Score | None:

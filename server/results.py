@@ -35,10 +35,14 @@ DEFINITIONS: dict[str, str] = {
     "agents of its group train a part each and asr is that of the whole (DBA)",
     "asr_untrained": "asr of the same triggered inputs on the same defender's model of the game "
     "without attackers: what the trigger does to a model that never saw it",
+    "asr_together": "asr in the attacked game of an attacker that was also played alone, mean over "
+    "the trainings of that game: asr itself where it was trained once",
     "asr_alone": "asr in the game in which only this attacker poisons; the other attackers' rows "
     "are left clean",
-    "interference": "asr_alone - asr, input by input; above zero means that the other attackers "
-    "made this backdoor fail (backfiring)",
+    "interference": "asr_alone - asr_together, input by input; above zero means that the other "
+    "attackers made this backdoor fail (backfiring)",
+    "clean_accuracy_alone": "clean test inputs predicted as their true label in the game that this "
+    "attacker attacks alone, of at most 2,000",
     "robust_accuracy": "triggered run-time inputs whose true label is not the target, predicted "
     "as their true label",
     "robust_accuracy_all": "triggered run-time inputs predicted as their true label",
@@ -92,12 +96,15 @@ class Difference(_Record):
         count: Number of paired inputs.
         low: Lower end.
         high: Upper end.
+        trainings: How often each of the two games was trained. With 1 the interval is one of
+            these inputs and these two models: the noise of training is not in it.
     """
 
     value: Gap | None
     count: Count
     low: Gap
     high: Gap
+    trainings: Annotated[int, Field(ge=1, le=2**31)] = 1
 
 
 class Summary(_Record):
@@ -133,10 +140,80 @@ class AgentScores(_Record):
     interference: Difference | None = None
     guess_accuracy: Score | None = None
     asr_part: Score | None = None
+    asr_together: Score | None = None
+    clean_accuracy_alone: Score | None = None
+
+
+class Comparison(_Record):
+    """A group's attack beside its controls, all figures of the same agents, inputs and trainings.
+
+    Attributes:
+        agents: Agents that were also played alone, with an input that `asr` counts.
+        of: Agents of the group with such an input.
+        trainings: How often each game was trained; the scores are means over them.
+        together: asr in the attacked game.
+        alone: asr of each agent in the game that it attacks alone.
+        untrained: asr in the game without attackers; None where that was not played.
+        interference: alone - together.
+        alone_effect: alone - untrained.
+        together_effect: together - untrained.
+        clean_accuracy_alone: The lowest clean accuracy of the games that they attack alone.
+    """
+
+    agents: Count
+    of: Count
+    trainings: Annotated[int, Field(ge=1, le=2**31)]
+    together: Score
+    alone: Score
+    untrained: Score | None
+    interference: Difference
+    alone_effect: Difference | None
+    together_effect: Difference | None
+    clean_accuracy_alone: Score | None
+
+
+FindingCode = Literal[
+    "no_backdoor",
+    "single",
+    "not_learnt",
+    "destroyed",
+    "not_learnt_alone",
+    "no_control",
+    "not_alone",
+    "no_effect",
+    "lower",
+    "higher",
+    "alike",
+    "backfired",
+    "helped",
+    "not_backfired",
+    "bounded",
+    "open",
+]
+
+
+class Finding(_Record):
+    """What may be said of a group's interference; see `server.scoring.findings`.
+
+    Attributes:
+        code: The gate that it failed, what one training of each game describes, or what several
+            allow to conclude.
+        most: Of ``no_effect``: how much the attack may do alone at most. Of ``bounded``: how much
+            it may have lost to the others at most.
+    """
+
+    code: FindingCode
+    most: Share | None = None
 
 
 class GroupScores(_Record):
-    """Scores over the malicious agents of one group against one defender."""
+    """Scores over the malicious agents of one group against one defender.
+
+    Attributes:
+        effect: asr - asr_untrained over all agents, input by input.
+        comparison: Of the agents that were also played alone; None where none was.
+        finding: What may be said of the group; None in a result that was not judged.
+    """
 
     asr: Summary
     asr_all: Summary
@@ -146,6 +223,10 @@ class GroupScores(_Record):
     interference: Difference | None = None
     asr_part: Summary | None = None
     robust_accuracy_all: Summary | None = None
+    asr_together: Summary | None = None
+    effect: Difference | None = None
+    comparison: Comparison | None = None
+    finding: Finding | None = None
 
 
 class FilterScores(_Record):
@@ -274,6 +355,11 @@ class DefenderScores(_Record):
             judge nobody.
         validation_accuracy: On the rows of the pool that the training of its one model held out,
             under their labels in the pool; None without such rows, and for several models.
+        constant_accuracy: Clean accuracy of the best constant answer: the share of the most
+            frequent class among the test inputs.
+        damage: Clean accuracy lost against the game without attackers, test input by test input,
+            in the game itself (one training of each); asked for by the malicious agents where
+            models differ by asking agent.
     """
 
     defences: tuple[str, ...]
@@ -291,6 +377,8 @@ class DefenderScores(_Record):
     notes: tuple[str, ...] = ()
     detection: DetectionScores | None = None
     validation_accuracy: Score | None = None
+    constant_accuracy: Share | None = None
+    damage: Difference | None = None
 
 
 class RoundDetection(_Record):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from learning.statistics import Interval, independent_difference
 from server.results import AgentRecord, DefenderScores, GamePart, GroupScores
+from server.scoring.findings import CONCLUDED, code_of, is_void
 from server.verdict import UNTOLD, judgement, points_of, reference_of
 
 
@@ -22,12 +23,14 @@ class Played:
         part: The game.
         defender: The defender's name in the result.
         attackers: Admitted attackers of the group.
+        against: All scores of the defender.
         scores: The group's; None where it does not attack in this game.
     """
 
     part: GamePart
     defender: str
     attackers: int
+    against: DefenderScores
     scores: GroupScores | None
 
 
@@ -66,11 +69,15 @@ def pairs(parts: Sequence[GamePart], defenders: Mapping[str, DefenderScores]) ->
         )
         for group in groups:
             games = tuple(
-                Played(part, name, _attackers(part, group), defenders[name].groups.get(group))
+                _played(part, name, group, defenders[name])
                 for part, name in zip(parts, names, strict=True)
             )
             found.append(Pair(group, title, games))
     return found
+
+
+def _played(part: GamePart, defender: str, group: str, against: DefenderScores) -> Played:
+    return Played(part, defender, _attackers(part, group), against, against.groups.get(group))
 
 
 def findings(parts: Sequence[GamePart], defenders: Mapping[str, DefenderScores]) -> tuple[str, ...]:
@@ -91,13 +98,15 @@ def findings(parts: Sequence[GamePart], defenders: Mapping[str, DefenderScores])
 
 def told(pair: Pair) -> list[str]:
     """Return in words whether a group backfired: one clause for all games, or one for each."""
-    said = [judgement(pair.group, scores) for _, scores in pair.scored]
+    said = [judgement(pair.group, scores, played.against) for played, scores in pair.scored]
     if len(said) > 1 and len(set(said)) == 1:
-        numbers = [f"{played.part.game} {_gap(scores)}" for played, scores in pair.scored]
-        where = " in both games"
-        return [judgement(pair.group, pair.scored[0][1], where) + _numbers(", ".join(numbers))]
+        played, scores = pair.scored[0]
+        numbers = [f"{played.part.game} {gap}" for played, own in pair.scored if (gap := _gap(own))]
+        whole = judgement(pair.group, scores, played.against, " in both games")
+        return [whole + _numbers(", ".join(numbers))]
     return [
-        judgement(pair.group, scores, f" in the {played.part.game} game") + _numbers(_gap(scores))
+        judgement(pair.group, scores, played.against, f" in the {played.part.game} game")
+        + _numbers(_gap(scores))
         for played, scores in pair.scored
     ]
 
@@ -151,8 +160,15 @@ def _called(
 
 
 def _difference(pair: Pair) -> list[str]:
-    """Compare the interference of the two games, taking their inputs as independent."""
-    gaps = [(p.part.game, gap) for p, s in pair.scored if (gap := s.interference) is not None]
+    """Compare the interference of the two games, taking their inputs as independent.
+
+    Only where both games passed all gates and both hold the noise of training.
+    """
+    gaps = [
+        (played.part.game, scores.interference)
+        for played, scores in pair.scored
+        if code_of(scores) in CONCLUDED and scores.interference is not None
+    ]
     intervals = [Interval(g.value, g.low, g.high) for _, g in gaps if g.value is not None]
     if len(intervals) < 2:
         return []
@@ -169,7 +185,7 @@ def _difference(pair: Pair) -> list[str]:
 
 def _gap(scores: GroupScores) -> str:
     gap = scores.interference
-    if gap is None or gap.value is None:
+    if is_void(scores) or gap is None or gap.value is None:
         return ""
     return f"{points_of(gap.value)} points, {points_of(gap.low)} to {points_of(gap.high)}"
 

@@ -1,12 +1,9 @@
 """What the numbers say, in sentences, and no more than they say.
 
-The first sentence is the finding: which groups of attackers backfired. A group backfired where
-its `interference` is surely above zero and at least `MATERIAL`. It did not where that much is
-ruled out; where the interval holds zero and rules out the loss of `KEPT` of its strength, it did
-not beyond the bound that is named; else it cannot be told. An attack that alone does no better
-than its control had nothing to lose, where an effect of `MATERIAL` (or the bound that is named, at
-most `BOUND`) is ruled out. A lower ASR than alone is the only
-sign of backfiring: an ASR that is low in both games is dilution, or an attack that does not work.
+The first sentence is the finding: which groups of attackers backfired. What may be said of a group
+is decided by `server.scoring.findings` alone; here it is put into words. A lower ASR than alone is
+the only sign of backfiring: an ASR that is low in both games is dilution, or an attack that does
+not work. A sentence speaks of the agents that were played alone, and says of how many.
 """
 
 from __future__ import annotations
@@ -14,18 +11,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from learning.statistics import MIN_CLUSTERS, Interval, independent_difference
-from server.results import AgentRecord, DefenderScores, GroupScores, Quarantine, Score
+from server.results import (
+    AgentRecord,
+    Comparison,
+    DefenderScores,
+    Difference,
+    Finding,
+    GroupScores,
+    Quarantine,
+    Score,
+)
+from server.scoring.findings import (
+    BOUND,
+    DESCRIBED,
+    MATERIAL,
+    UNLEARNT,
+    code_of,
+    needed_accuracy,
+)
 
-MATERIAL = 0.05
-KEPT = 0.5
-BOUND = 0.2
 NAMED = 5
 UNTOLD = "cannot be told apart"
 UNSEEN = "a model that never saw the trigger"
 CAVEAT = (
-    "Intervals are 95 % and speak of the inputs of this one game (interference of fewer than "
-    f"{MIN_CLUSTERS} agents: of those agents only): another seed deals other data and trains other "
-    "models."
+    "Intervals are 95 % and speak of this one deal of the data (interference of fewer than "
+    f"{MIN_CLUSTERS} agents: of those agents only). Only where a game was trained several times do "
+    "they hold the noise of training, too. Another seed deals other data."
+)
+ASK_FOR_REPEATS = (
+    "Each game was trained once, so this describes what happened and concludes nothing: trained "
+    "again, the same game may come out otherwise. With --set referee.repeats=5 the intervals hold "
+    "that noise; a sweep over seeds holds that of the data, too."
 )
 
 
@@ -56,6 +72,7 @@ def verdict(
     others = {other: scores for other, scores in defenders.items() if other != name}
     return (
         _finding(reference, called, roster),
+        *_repeats(reference),
         *_baselines(reference, called),
         f"{_capital(called)} has {_clean(reference)}.",
         *_removals(name, reference),
@@ -77,15 +94,41 @@ def _finding(reference: DefenderScores, called: str, roster: Sequence[AgentRecor
     cheats = [agent for agent in roster if agent.admitted and agent.malicious]
     if not cheats:
         return "No admitted agent attacked, so there is nothing that could backfire."
+    if not reference.groups:
+        return "Nothing can be said of any attack: no attacker could be scored."
+    if (void := _void(reference, called)) is not None:
+        return void
     if len(cheats) == 1:
         return (
             f"{cheats[0].name} is the only attacker, so no other attacker could make it fail"
             f"{_alone_at(reference)}."
         )
-    if not reference.groups:
-        return "Whether an attack backfired cannot be told: no attacker could be scored."
-    said = [_group(name, scores) for name, scores in reference.groups.items()]
+    said = [_group(name, scores, reference) for name, scores in reference.groups.items()]
     return f"Against {called}, " + "; ".join(said) + "."
+
+
+def _void(reference: DefenderScores, called: str) -> str | None:
+    """Return the one sentence on a game whose model has learnt nothing; None where it has."""
+    codes = set(map(code_of, reference.groups.values()))
+    constant, free = reference.constant_accuracy, reference.clean_accuracy_attacker_free
+    if constant is None or not codes & UNLEARNT:
+        return None
+    clean = _percent(reference.clean_accuracy.value)
+    bar = (
+        f"where a constant answer has {_percent(constant)} and more than "
+        f"{_percent(needed_accuracy(constant))} counts as learnt"
+    )
+    if "destroyed" in codes and free is not None:
+        return (
+            f"Void: under attack {called} is no better than a constant answer (clean accuracy "
+            f"{clean}, {_percent(free.value)} without attackers, {bar}). The attack destroyed the "
+            "model, so no success rate against it means anything."
+        )
+    beside = "" if free is None else f", {_percent(free.value)} without attackers"
+    return (
+        f"Void: {called} learnt nothing (clean accuracy {clean}{beside}, {bar}), so nothing can be "
+        "said of any attack on it. Train longer, or with another learning rate."
+    )
 
 
 def _alone_at(reference: DefenderScores) -> str:
@@ -93,68 +136,95 @@ def _alone_at(reference: DefenderScores) -> str:
     return "" if asr is None or asr.value is None else f"; its ASR is {_share(asr)}"
 
 
-def _group(name: str, scores: GroupScores) -> str:
+def _group(name: str, scores: GroupScores, reference: DefenderScores) -> str:
+    words, compared = judgement(name, scores, reference), scores.comparison
     if scores.asr.agents == 0:
-        return judgement(name, scores)
-    gap, alone = scores.interference, scores.asr_alone
-    if gap is None or gap.value is None or alone is None or alone.pooled.value is None:
-        return f"{judgement(name, scores)} (ASR {_share(scores.asr.pooled)} together)"
-    numbers = (
-        f"ASR {_percent(alone.pooled.value - gap.value)} together, "
-        f"{_percent(alone.pooled.value)} alone (interference {points_of(gap.value)} points, "
-        f"95 % interval {points_of(gap.low)} to {points_of(gap.high)}, "
-        f"{_many(gap.count, 'input')}, {_many(alone.agents, 'agent')})"
+        return words
+    if compared is None:
+        return f"{words} (ASR {_share(scores.asr.pooled)} together)"
+    return f"{words}: {figures(compared)}"
+
+
+def figures(compared: Comparison) -> str:
+    """Return the figures behind a finding, all of the same agents, inputs and trainings."""
+    gap = compared.interference
+    control = (
+        "" if compared.untrained is None else f", {_percent(compared.untrained.value)} untrained"
     )
-    return f"{judgement(name, scores)}: {numbers}"
+    means = "" if compared.trainings == 1 else f", means of {compared.trainings} trainings"
+    return (
+        f"ASR {_percent(compared.together.value)} together, {_percent(compared.alone.value)} alone"
+        f"{control} (interference {_points(gap)}, 95 % interval {points_of(gap.low)} to "
+        f"{points_of(gap.high)}, {agents_of(compared)}, {_many(gap.count, 'input')}{means})"
+    )
 
 
-def judgement(name: str, scores: GroupScores, where: str = "") -> str:
-    """Return whether a group of attackers backfired, in words.
+def agents_of(compared: Comparison) -> str:
+    """Return whom a comparison speaks of, such as ``2 of 10 agents``."""
+    if compared.agents == compared.of:
+        return _many(compared.of, "agent")
+    return f"{compared.agents} of {_many(compared.of, 'agent')}"
+
+
+def judgement(name: str, scores: GroupScores, defender: DefenderScores, where: str = "") -> str:
+    """Return what may be said of a group's interference, in words.
 
     Args:
         name: Of the group.
         scores: Against one defender.
+        defender: All scores of that defender.
         where: What comes behind the verb, such as `` in the pooled game``.
     """
-    if scores.asr.agents == 0:
-        return f"{name} plays no backdoor that could backfire or has no input that could show it"
-    gap, alone = scores.interference, scores.asr_alone
-    if gap is None or gap.value is None or alone is None or alone.pooled.value is None:
-        why = "none of its attackers was played alone"
-        return f"whether {name} backfired{where} cannot be told: {why}"
-    return _judged(name, where, scores, alone.pooled, Interval(gap.value, gap.low, gap.high))
+    found = scores.finding or Finding(code="not_alone")
+    code, most = found.code, found.most
+    if code == "no_effect":
+        return _without_effect(name, where, scores.comparison, most)
+    if code == "not_learnt_alone":
+        return _unlearnt_alone(name, where, scores.comparison, defender.constant_accuracy)
+    bound = "" if most is None else f", or by {points_of(most)} points at most"
+    return {
+        "no_backdoor": f"{name} plays no backdoor that could backfire or has no input that could "
+        "show it",
+        "single": f"{name} is the only attacker{where}",
+        "not_learnt": f"nothing can be said of {name}{where}: the model learnt nothing",
+        "destroyed": f"nothing can be said of {name}{where}: the attack destroyed the model",
+        "no_control": f"nothing can be said of {name}{where}, as the game without attackers was "
+        "not played (referee.attacker_free)",
+        "not_alone": f"nothing can be said of {name}{where}, as none of its attackers was played "
+        "alone (referee.alone)",
+        "lower": f"{name} has less success together than alone{where}, in this training",
+        "higher": f"{name} has more success together than alone{where}, in this training",
+        "alike": f"{name} has about the same success together and alone{where}, in this training",
+        "backfired": f"{name} backfired{where}",
+        "helped": f"{name} did not backfire{where} (the other attackers help it)",
+        "not_backfired": f"{name} did not backfire{where}",
+        "bounded": f"{name} did not backfire{where}{bound}",
+        "open": f"whether {name} backfired{where} cannot be told, for want of inputs or trainings",
+    }[code]
 
 
-def _judged(name: str, where: str, scores: GroupScores, alone: Score, gap: Interval) -> str:
-    control = _untrained(scores)
-    if gap.low > 0 and gap.value >= MATERIAL:
-        return f"{name} backfired{where}"
-    if gap.high < 0 and gap.value <= -MATERIAL:
-        return f"{name} did not backfire{where} (the other attackers help it)"
-    if control and _no_better(alone, control):
-        return _without_effect(name, where, alone, control)
-    if gap.high < MATERIAL:
-        return f"{name} did not backfire{where}"
-    if gap.low <= 0 and alone.value is not None and gap.high <= KEPT * alone.value:
-        return f"{name} did not backfire{where}, or by {points_of(gap.high)} points at most"
-    return f"whether {name} backfired{where} cannot be told, for want of inputs"
-
-
-def most_alone(alone: Score, control: Score) -> float:
-    """Return how much an attack may do alone at most, beyond what an unseen trigger does."""
-    return independent_difference(_interval(alone), _interval(control)).high
-
-
-def _without_effect(name: str, where: str, alone: Score, control: Score) -> str:
-    """Judge an attack that alone does no better than its control: few inputs prove nothing."""
-    most = most_alone(alone, control)
+def _without_effect(name: str, where: str, compared: Comparison | None, most: float | None) -> str:
+    """Judge an attack that does no better than its control: few inputs prove nothing."""
+    said = (
+        f"{name}'s attack{where} does not surely beat the same triggers on {UNSEEN}, alone or "
+        "together"
+    )
+    if compared is None or compared.trainings == 1 or most is None or most > BOUND:
+        return f"{said}, so nothing can be said of what the others cost it"
     if most < MATERIAL:
-        return f"{name} had nothing to lose{where}, as it does not work alone either"
-    if most <= BOUND:
-        return f"{name} had nothing to lose{where}, or {points_of(most)} points at most"
+        return f"{said}: it had nothing to lose"
+    return f"{said}: it had nothing to lose, or {points_of(most)} points at most"
+
+
+def _unlearnt_alone(
+    name: str, where: str, compared: Comparison | None, constant: float | None
+) -> str:
+    accuracy = None if compared is None else compared.clean_accuracy_alone
+    least = "" if accuracy is None else f" (clean accuracy {_percent(accuracy.value)}"
+    bar = "" if constant is None else f", where a constant answer has {_percent(constant)})"
     return (
-        f"whether {name} backfired{where} cannot be told, as its attack alone {UNTOLD} from none "
-        f"(ASR {_percent(control.value)} on {UNSEEN})"
+        f"nothing can be said of {name}{where}: a model that one of its attackers attacks alone "
+        f"learnt nothing{least}{bar}"
     )
 
 
@@ -162,11 +232,21 @@ def _baselines(reference: DefenderScores, called: str) -> list[str]:
     return [
         f"{name}'s ASR of {_share(scores.asr.pooled)} against {called} {worse} {_share(control)}."
         for name, scores in reference.groups.items()
-        if (control := _untrained(scores)) and (worse := _no_better(scores.asr.pooled, control))
+        if code_of(scores) not in UNLEARNT
+        and (control := _untrained(scores))
+        and (worse := no_better(scores))
     ]
 
 
+def _repeats(reference: DefenderScores) -> list[str]:
+    """Ask for more trainings where one of each has described something."""
+    return [ASK_FOR_REPEATS] if DESCRIBED & set(map(code_of, reference.groups.values())) else []
+
+
 def _defender(name: str, scores: DefenderScores, reference: DefenderScores) -> list[str]:
+    void = _void(scores, f"the defender {name}")
+    if void is not None:
+        return [f"{name}: {void}", *_removals(name, scores)]
     parts = [
         f"ASR of {group} {_beside(own.asr.pooled, reference.groups[group].asr.pooled)}"
         f"{_unseen(own)}"
@@ -194,7 +274,7 @@ def _compared(own: Score, other: Score) -> str:
 
 def _unseen(scores: GroupScores) -> str:
     control = _untrained(scores)
-    worse = _no_better(scores.asr.pooled, control)
+    worse = no_better(scores)
     return f"; it {worse} {_share(control)}" if control and worse else ""
 
 
@@ -250,11 +330,16 @@ def _untrained(scores: GroupScores) -> Score | None:
     return None if control is None or control.pooled.value is None else control.pooled
 
 
-def _no_better(asr: Score, control: Score | None) -> str:
-    """Say how an attack fails to beat its control; empty where it does, or there is none."""
-    if control is None or asr.value is None or asr.low > control.high:
+def no_better(scores: GroupScores) -> str:
+    """Say how an attack fails to beat its control, input by input; empty where it does."""
+    effect = scores.effect
+    if effect is None or effect.value is None or effect.low > 0:
         return ""
-    return f"is below that of {UNSEEN}," if asr.high < control.low else f"{UNTOLD} from {UNSEEN},"
+    return f"is below that of {UNSEEN}," if effect.high < 0 else f"{UNTOLD} from {UNSEEN},"
+
+
+def _points(gap: Difference) -> str:
+    return "unknown" if gap.value is None else f"{points_of(gap.value)} points"
 
 
 def _interval(score: Score) -> Interval:

@@ -214,3 +214,7 @@ class Indexing(Defence):
             unfiltered: The rows before all that, for one that asks for it (`within_parts`); else
                 it is not given.
         """
+
+    def models(self, agents: int) -> int:
+        """Return about how many models it trains for a game of `agents` agents that all ask."""
+        return agents + 1

@@ -82,18 +82,27 @@ def by_game(marks: Mapping[str, tuple[Mark, ...]], result: GameResult) -> list[R
 
 
 def _group_note(scores: GroupScores) -> str:
-    alone = scores.asr_alone.agents if scores.asr_alone is not None else 0
-    played = f"{alone} also played alone" if alone else "none played alone"
-    return f"{many(scores.asr.agents, 'attacker')}, {played}"
+    compared = scores.comparison
+    if compared is None:
+        return f"{many(scores.asr.agents, 'attacker')}, none played alone"
+    of = "" if compared.agents == compared.of else f" of {compared.of}"
+    return f"{compared.agents}{of} attackers, {many(compared.trainings, 'training')}"
 
 
 def group_marks(scores: GroupScores, colour: str) -> tuple[Mark, ...]:
-    """Return the ASR of a group, with its controls beside it."""
-    marks = [Mark("ASR", scores.asr.pooled, "dot", colour)]
-    if scores.asr_alone is not None:
-        marks.append(Mark("ASR alone", scores.asr_alone.pooled, "diamond", colour, -9.0))
-    if scores.asr_untrained is not None:
-        marks.append(Mark("ASR untrained", scores.asr_untrained.pooled, "bar", "control", 9.0))
+    """Return the ASR of a group beside its controls, all of the same agents and trainings."""
+    compared = scores.comparison
+    if compared is not None:
+        control = compared.untrained
+        marks = [
+            Mark("ASR together", compared.together, "dot", colour),
+            Mark("ASR alone", compared.alone, "diamond", colour, -9.0),
+        ]
+    else:
+        control = None if scores.asr_untrained is None else scores.asr_untrained.pooled
+        marks = [Mark("ASR", scores.asr.pooled, "dot", colour)]
+    if control is not None:
+        marks.append(Mark("ASR untrained", control, "bar", "control", 9.0))
     return tuple(marks)
 
 

@@ -1,12 +1,16 @@
-"""What an interval allows to say, in a word; the same rules as the verdict's."""
+"""The finding of a group, and what intervals allow to say, in a word for a badge.
+
+What may be said is decided by `server.scoring.findings`; the verdict has the same in sentences.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from backfire.report.text import points
-from server.results import GroupScores, Score, Summary
-from server.verdict import BOUND, KEPT, MATERIAL, most_alone
+from server.results import Difference, Finding, FindingCode, GroupScores
+from server.scoring.findings import MATERIAL, UNLEARNT, code_of
+from server.verdict import no_better
 
 
 @dataclass(frozen=True)
@@ -16,64 +20,144 @@ class Reading:
     Attributes:
         words: What can be said.
         tone: ``bad`` (for the defender), ``good``, ``open`` or ``same``: a class of `style.css`.
+        meaning: What the word means, in a sentence; shown on hover and in the legend.
     """
 
     words: str
     tone: str
+    meaning: str = ""
+
+
+_LEGEND: dict[FindingCode, Reading] = {
+    "backfired": Reading(
+        "backfires",
+        "good",
+        "the other attackers surely cost this group success, by 5 points or more: its attack beats "
+        "its untrained control, and alone it succeeds more often, beyond the noise of inputs and "
+        "trainings",
+    ),
+    "helped": Reading(
+        "helped by the others",
+        "bad",
+        "together the group surely has more success than alone, by 5 points or more",
+    ),
+    "not_backfired": Reading(
+        "does not backfire", "same", "a loss of 5 points or more to the others is ruled out"
+    ),
+    "bounded": Reading(
+        "loses little, if anything",
+        "same",
+        "the interval holds zero and rules out that the others cost more than half of the success "
+        "alone",
+    ),
+    "open": Reading(
+        "cannot be told", "open", "too few inputs or trainings to say whether the others cost much"
+    ),
+    "lower": Reading(
+        "lower together",
+        "open",
+        "in this one training together is below alone; another training may come out otherwise",
+    ),
+    "higher": Reading(
+        "higher together",
+        "open",
+        "in this one training together is above alone; another training may come out otherwise",
+    ),
+    "alike": Reading(
+        "as alone", "open", "in this one training together and alone cannot be told apart"
+    ),
+    "no_effect": Reading(
+        "void: no effect",
+        "open",
+        "alone and together the attack does not surely beat the same triggers on a model that "
+        "never saw them, so there is nothing that the others could take",
+    ),
+    "not_learnt": Reading(
+        "void: not learnt",
+        "open",
+        "the model answers hardly better than a constant, so no attack on it means anything",
+    ),
+    "destroyed": Reading(
+        "void: model destroyed",
+        "open",
+        "under attack the model answers hardly better than a constant, so no success rate against "
+        "it means anything",
+    ),
+    "not_learnt_alone": Reading(
+        "void: not learnt alone",
+        "open",
+        "a model that one attacker attacks alone learnt nothing, so nothing can be compared",
+    ),
+    "no_control": Reading(
+        "not judged", "open", "the game without attackers was not played (referee.attacker_free)"
+    ),
+    "not_alone": Reading(
+        "not played alone", "open", "no attacker was played alone (referee.alone)"
+    ),
+    "single": Reading("only attacker", "open", "there is nobody else who could cost it anything"),
+    "no_backdoor": Reading(
+        "no backdoor", "open", "the group has no triggered input that the score counts"
+    ),
+}
+_NO_EFFECT = Reading(
+    "ASR as if untrained",
+    "good",
+    "input by input, the attack does not surely beat the same triggers on a model that never saw "
+    "them",
+)
+
+
+_LOWER = Reading(
+    "lower", "bad", "with the attackers this model is surely less accurate on the test inputs"
+)
+_HIGHER = Reading(
+    "higher", "same", "with the attackers this model is surely more accurate on the test inputs"
+)
+_NO_COST = Reading(
+    "no cost shown",
+    "same",
+    "input by input, clean accuracy cannot be told apart from that without attackers",
+)
 
 
 def group_readings(scores: GroupScores) -> list[Reading]:
-    """Return whether a group backfired, and whether its backdoor does anything at all."""
-    found = [backfiring(scores)]
-    if _no_better(scores.asr.pooled, scores.asr_untrained):
-        found.append(Reading("ASR as if untrained", "good"))
+    """Return a group's finding, and whether its attack does anything where that is not said."""
+    found = [finding_reading(scores)]
+    if code_of(scores) not in UNLEARNT | {"no_effect"} and no_better(scores):
+        found.append(_NO_EFFECT)
     return found
 
 
-def backfiring(scores: GroupScores) -> Reading:
-    """Return whether the other attackers made a group's backdoors fail."""
-    gap, alone = scores.interference, scores.asr_alone
-    if gap is None or gap.value is None or alone is None or alone.pooled.value is None:
-        return Reading("not played alone", "open")
-    if gap.low > 0 and gap.value >= MATERIAL:
-        return Reading("backfires", "good")
-    if gap.high < 0 and gap.value <= -MATERIAL:
-        return Reading("helped by the others", "bad")
-    if scores.asr_untrained and _no_better(alone.pooled, scores.asr_untrained):
-        return _without_effect(most_alone(alone.pooled, scores.asr_untrained.pooled))
-    if gap.high < MATERIAL:
-        return Reading("does not backfire", "same")
-    if gap.low <= 0 and gap.high <= KEPT * alone.pooled.value:
-        return Reading(f"backfires by {points(gap.high)[1:]} points at most", "same")
-    return Reading("backfiring cannot be told", "open")
+def finding_reading(scores: GroupScores) -> Reading:
+    """Return a group's finding as a badge."""
+    found = scores.finding or Finding(code="not_alone")
+    said = _LEGEND[found.code]
+    if found.code == "bounded" and found.most is not None:
+        return Reading(f"loses {points(found.most)[1:]} points at most", *_rest(said))
+    if found.code == "no_effect" and _nothing_to_lose(scores):
+        return Reading("void: no effect, alone either", *_rest(said))
+    return said
 
 
-def _without_effect(most: float) -> Reading:
-    if most < MATERIAL:
-        return Reading("does not work alone either", "good")
-    if most <= BOUND:
-        return Reading(f"works alone by {points(most)[1:]} points at most", "good")
-    return Reading("backfiring cannot be told", "open")
+def _nothing_to_lose(scores: GroupScores) -> bool:
+    compared, found = scores.comparison, scores.finding
+    return (
+        compared is not None
+        and compared.trainings > 1
+        and found is not None
+        and found.most is not None
+        and found.most < MATERIAL
+    )
 
 
-def _no_better(asr: Score, control: Summary | None) -> bool:
-    """Return whether an attack does not surely beat its control."""
-    if control is None or control.pooled.value is None or asr.value is None:
-        return False
-    return asr.low <= control.pooled.high
+def _rest(said: Reading) -> tuple[str, str]:
+    return said.tone, said.meaning
 
 
-def accuracy_reading(attacked: Score, free: Score | None) -> Reading | None:
-    """Return whether the attack costs clean accuracy that its intervals can show."""
-    if free is None or free.value is None or attacked.value is None:
+def accuracy_reading(damage: Difference | None) -> Reading | None:
+    """Return whether the attack costs clean accuracy, test input by test input."""
+    if damage is None or damage.value is None:
         return None
-    if overlap(attacked, free):
-        return Reading("no cost shown", "same")
-    return Reading("lower" if attacked.value < free.value else "higher", "bad")
-
-
-def overlap(one: Score, other: Score) -> bool:
-    """Return whether two intervals overlap, so that the scores cannot be told apart."""
-    if one.value is None or other.value is None:
-        return False
-    return one.low <= other.high and other.low <= one.high
+    if damage.low > 0:
+        return _LOWER
+    return _HIGHER if damage.high < 0 else _NO_COST

@@ -20,7 +20,7 @@ from backfire.report.origins import MAX_ROWS, ORIGINS, parameters
 from backfire.report.side_by_side import side_by_side
 from server.results import Difference, GameResult
 from server.run_folder import RunFolder
-from server.verdict import MATERIAL
+from server.scoring.findings import is_void
 
 HERE = Path(__file__).parent
 SHOWN_SENTENCES = 12
@@ -66,6 +66,7 @@ def templates() -> Environment:
         "counted": text.counted,
         "many": text.many,
     }
+    made.tests["void"] = is_void
     made.tests["difference"] = lambda value: isinstance(value, Difference)
     return made
 
@@ -87,7 +88,6 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "heads": tables.HEADS,
         "dots": figures.MAX_DOTS,
         "few": tables.FEW_AGENTS,
-        "material": text.number(100 * MATERIAL),
         **_controls(result),
         **_sections(result),
         **_gallery(run, result),
@@ -120,9 +120,11 @@ def _controls(result: GameResult) -> dict[str, bool]:
 
 def _sections(result: GameResult) -> dict[str, Any]:
     colours = tables.palette(result)
+    rows = tables.score_rows(result, colours)
     return {
         "players": tables.groups_of_agents(result, colours),
-        "defenders": tables.score_rows(result, colours),
+        "defenders": rows,
+        "legend": tables.legend(rows),
         "games": side_by_side(result, colours),
         "overview": figures.overview(result, colours),
         "accuracies": figures.accuracies(result),

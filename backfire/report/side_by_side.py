@@ -10,7 +10,7 @@ from markupsafe import Markup
 from backfire.report.figures import Figure, group_marks
 from backfire.report.gap_chart import Gap, gap_chart
 from backfire.report.intervals import Row, dot_plot
-from backfire.report.readings import Reading, backfiring
+from backfire.report.readings import Reading, finding_reading
 from backfire.report.tables import MAX_GROUPS
 from backfire.report.text import many, number, plain
 from server.results import DefenderScores, Effort, GamePart, GameResult, GroupScores
@@ -105,7 +105,7 @@ def _pair_rows(pair: Pair, result: GameResult, colours: dict[str, str]) -> PairR
             attackers=played.attackers,
             scores=played.scores,
             defender=result.defenders[played.defender],
-            reading=backfiring(played.scores)
+            reading=finding_reading(played.scores)
             if played.scores and played.scores.asr.agents
             else None,
         )

@@ -28,7 +28,7 @@ MAX_AGENTS = 12
 MAX_PAYOFFS = 12
 COLUMNS = (
     "clean_accuracy", "clean_accuracy_attacker_free", "asr", "asr_all", "asr_source",
-    "asr_untrained", "asr_alone", "interference", "robust_accuracy",
+    "asr_untrained", "asr_together", "asr_alone", "interference", "robust_accuracy",
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ HEADS = {
     "asr": "ASR",
     "asr_part": "ASR part",
     "asr_untrained": "ASR untrained",
+    "asr_together": "ASR together",
     "asr_alone": "ASR alone",
     "interference": "interference",
     "asr_all": "ASR all",
@@ -36,6 +37,7 @@ HEADS = {
     "robust_accuracy": "robust accuracy",
     "robust_accuracy_all": "robust accuracy all",
     "guess_accuracy": "guess accuracy",
+    "clean_accuracy_alone": "clean accuracy alone",
 }
 
 
@@ -115,6 +117,19 @@ def score_rows(result: GameResult, colours: dict[str, str]) -> list[DefenderRows
     return [_defender_rows(name, d, colours) for name, d in result.defenders.items()]
 
 
+def legend(rows: Sequence[DefenderRows]) -> list[Reading]:
+    """Return each badge of the table once, in the order in which they first appear."""
+    shown = [
+        reading
+        for row in rows
+        for reading in (
+            *([row.clean] if row.clean else []),
+            *(reading for group in row.groups for reading in group.readings),
+        )
+    ]
+    return list({reading.meaning: reading for reading in shown}.values())
+
+
 def largest(groups: dict[str, GroupScores]) -> list[str]:
     """Return the groups that are shown one by one: the largest, in scenario order."""
     ranked = sorted(groups, key=lambda name: -groups[name].asr.agents)[:MAX_GROUPS]
@@ -129,7 +144,7 @@ def _defender_rows(name: str, scores: DefenderScores, colours: dict[str, str]) -
     return DefenderRows(
         name,
         scores,
-        accuracy_reading(scores.clean_accuracy, scores.clean_accuracy_attacker_free),
+        accuracy_reading(scores.damage),
         [GroupRow(group, colour, found, group_readings(found)) for group, colour, found in groups],
         len(scores.groups) - len(shown),
     )

@@ -37,6 +37,7 @@ AGENT_SCORES: Final = (
     "robust_accuracy",
     "robust_accuracy_all",
     "asr_untrained",
+    "asr_together",
     "asr_alone",
     "asr_part",
     "guess_accuracy",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -12,7 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from learning.seeds import torch_generator
+from learning.seeds import derived_seed, torch_generator
 from learning.training.cohorts import one_by_one
 from learning.training.device import (
     exact_convolutions,
@@ -81,6 +82,7 @@ class Engine:
         self._preparation = Preparation(recipe, self._store, self._template, self.device, dtype)
         self._done: dict[Key, Trained] = {}
         self._held: WeakValueDictionary[bytes, Trained] = WeakValueDictionary()
+        self._starts: dict[int, Trained] = {}
         self._notes: dict[str, None] = {}
 
     @property
@@ -194,9 +196,20 @@ class Engine:
             self._held[digest] = held
         return held
 
-    def initial(self) -> Trained:
-        """Return the untrained model that all trainings start from."""
-        return self.holding(self._template.state)
+    def initial(self, repeat: int = 0) -> Trained:
+        """Return the untrained model that all trainings start from.
+
+        Args:
+            repeat: Of a game that is trained again the number of the repeat, from 1; each has
+                initial weights of its own.
+        """
+        if repeat == 0:
+            return self.holding(self._template.state)
+        if repeat not in self._starts:
+            seed = derived_seed(self.recipe.seed, f"repeat/{repeat}")
+            other = fresh_module(replace(self.recipe, seed=seed), self.device, self._dtype)
+            self._starts[repeat] = self.holding(other.state_dict())
+        return self._starts[repeat]
 
     @property
     def untrained(self) -> nn.Module:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from learning.pool import Ints
 from server.results import Score
 from server.scoring.answers import ToAll
@@ -18,9 +21,17 @@ def clean_accuracy(answers: Sequence[ToAll], y: Ints) -> Score:
         answers: To the test inputs; see `answer_everybody`.
         y: True labels, int64 (n,).
     """
+    hits = clean_hits(answers, y)
+    return share(min(float(hits.sum()), len(hits)), len(hits))
+
+
+def clean_hits(answers: Sequence[ToAll], y: Ints) -> NDArray[np.float64]:
+    """Return for each test input the share of asking agents that are answered right, (n,)."""
     agents = sum(count for _, count in answers)
-    hits = sum(int((classes == y).sum()) * count for classes, count in answers)
-    return share(hits / agents, len(y))
+    hits = np.zeros(len(y), np.int64)
+    for classes, count in answers:
+        hits += (classes == y) * count
+    return hits / agents
 
 
 def validation_accuracy(predictor: Predictor) -> Score | None:

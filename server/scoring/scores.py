@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from learning.metrics import mean_std
 from learning.pool import Bools
-from learning.statistics import clustered_difference, wilson
+from learning.statistics import Hits, clustered_difference, wilson
 from server.results import Difference, Score, Summary
 
 
@@ -21,10 +21,17 @@ def share_of(hits: Bools) -> Score:
     return share(int(hits.sum()), len(hits))
 
 
-def difference(pairs: Sequence[tuple[Bools, Bools]]) -> Difference:
+def mean_share(hits: Bools) -> Score:
+    """Return the score of the mean over trainings of hits, bool (trainings, n)."""
+    return share(float(hits.sum()) / len(hits), hits.shape[1])
+
+
+def difference(pairs: Sequence[tuple[Hits, Hits]]) -> Difference:
     """Return the mean of ``first - second`` over agents' paired hits, with its interval."""
-    (value, low, high), count = clustered_difference(pairs)
-    return Difference(value=value if count else None, count=count, low=low, high=high)
+    (value, low, high), count, trainings = clustered_difference(pairs)
+    return Difference(
+        value=value if count else None, count=count, low=low, high=high, trainings=trainings
+    )
 
 
 def summary(scores: Sequence[Score | None]) -> Summary:

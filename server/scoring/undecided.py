@@ -26,7 +26,7 @@ def undecided_notes(
     games = {
         "In the attacked game": [
             *_of_tests(tests.get(ATTACKED, ())),
-            *(answers for one in own for answers in (one.clean, one.triggered, one.part)),
+            *(answers for one in own for answers in (one.clean, one.together, one.part)),
         ],
         "In the game without attackers": [
             *_of_tests(tests.get(ATTACKER_FREE, ())),
@@ -65,4 +65,4 @@ def _counted(answers: Iterable[Classes | None]) -> tuple[int, int]:
     """Return how many answers are no class, and how many there are."""
     given = [classes for classes in answers if classes is not None]
     lost = sum(int(np.count_nonzero(classes == NO_CLASS)) for classes in given)
-    return lost, sum(len(classes) for classes in given)
+    return lost, sum(classes.size for classes in given)

@@ -133,6 +133,10 @@ class AgentIndexing(Indexing):
             guesser = SIMILARITIES[self.similarity](pool, defender, found.shared, agents)
         return Predictor(found.shared, found.by_agent, guesser, found.work, self._notes(found))
 
+    def models(self, agents: int) -> int:
+        """See `Indexing.models`."""
+        return 2 * self.shards if self.method == "shards" else super().models(agents)
+
     def _train(
         self,
         pool: Pool,

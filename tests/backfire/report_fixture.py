@@ -23,7 +23,10 @@ from server.results import (
     Quarantine,
 )
 from server.run_folder import RunFolder
-from server.scoring.scores import difference, share, share_of, summary
+from server.scoring.agents import CountedHits
+from server.scoring.findings import judged
+from server.scoring.groups import group_scores
+from server.scoring.scores import difference, share, share_of
 from server.verdict import verdict
 
 HOSTILE = "<script>alert(1)</script>"
@@ -114,6 +117,7 @@ class Maker:
         rate, single = np.clip(np.asarray(rates) + self.draw.normal(0, 0.05), 0.01, 1)
         hits, by_itself = self.hits(rate), self.hits(single)
         right = ~hits & self.hits(0.9)
+        untrained = self.hits(0.1)
         scores = AgentScores(
             run_time_accuracy=accuracy,
             asr=share_of(hits),
@@ -121,41 +125,34 @@ class Maker:
             asr_source=None,
             robust_accuracy=share_of(right),
             robust_accuracy_all=share(int(right.sum()) + 1, self.inputs + 5),
-            asr_untrained=share_of(self.hits(0.1)) if self.controls else None,
+            asr_untrained=share_of(untrained) if self.controls else None,
+            asr_together=share_of(hits) if alone else None,
             asr_alone=share_of(by_itself) if alone else None,
             interference=difference([(by_itself, hits)]) if alone else None,
             guess_accuracy=share_of(self.hits(0.8)) if defender == "indexed" else None,
+            clean_accuracy_alone=share(340, 360) if alone else None,
         )
-        return scores, ((by_itself, hits) if alone else None)
-
-    def group(self, scores: list[AgentScores], pairs: list[Any]) -> GroupScores:
-        untrained = [s.asr_untrained for s in scores if s.asr_untrained]
-        alone = [s.asr_alone for s in scores if s.asr_alone]
-        return GroupScores(
-            asr=summary([s.asr for s in scores]),
-            asr_all=summary([s.asr_all for s in scores]),
-            robust_accuracy=summary([s.robust_accuracy for s in scores]),
-            asr_untrained=summary(untrained) if untrained else None,
-            asr_alone=summary(alone) if alone else None,
-            interference=difference(pairs) if pairs else None,
+        return scores, CountedHits(
+            hits[None],
+            untrained[None] if self.controls else None,
+            by_itself[None] if alone else None,
         )
 
     def defender(self, name: str) -> DefenderScores:
-        agents, pairs, groups = {}, {}, {}
+        agents, hits, groups = {}, {}, {}
         for record in self.roster:
             if not record.admitted:
                 continue
             seen = groups.setdefault(record.group, [])
             alone = self.controls and record.malicious and len(seen) < 3
-            agents[record.name], pairs[record.name] = self.agent(record, name, alone)
+            agents[record.name], hits[record.name] = self.agent(record, name, alone)
             seen.append(record)
         cheats = [r for r in self.roster if r.malicious and r.admitted]
 
         def score(records: list[AgentRecord]) -> GroupScores:
-            paired = [pairs[r.name] for r in records if pairs[r.name] is not None]
-            return self.group([agents[r.name] for r in records], paired)
+            return group_scores([agents[r.name] for r in records], [hits[r.name] for r in records])
 
-        return DefenderScores(
+        scores = DefenderScores(
             defences=tuple(d.kind for d in self.game.defenders[name]),
             clean_accuracy=share(round(360 * CLEAN[name]), 360),
             clean_accuracy_attacker_free=share(347.2, 360) if self.controls else None,
@@ -171,7 +168,9 @@ class Maker:
             work=len(agents) + 1.0 if name == "indexed" else 1.0,
             guess_accuracy=share(500, 800) if name == "indexed" and cheats else None,
             notes=("Exact: one training for each agent.",) if name == "indexed" else (),
+            constant_accuracy=0.11,
         )
+        return judged(scores, len(cheats))
 
     def cross(self, cheats: list[AgentRecord], agents: dict[str, AgentScores]) -> CrossASR:
         cheats = cheats[:100]

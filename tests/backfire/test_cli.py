@@ -464,6 +464,7 @@ def test_the_terminal_shows_what_a_defenders_scores_are_to_be_read_with(played):
 
 def test_the_table_shows_each_score_beside_its_controls(played):
     from server.results import GameResult
+    from server.scoring.findings import is_void
 
     document, _ = played
     result = GameResult.model_validate_json(json.dumps(document["result"]))
@@ -471,17 +472,21 @@ def test_the_table_shows_each_score_beside_its_controls(played):
     group = scores.groups["mallory"]
     table = tables.scores_table(result)
     row = [str(next(iter(column.cells))) for column in table.columns]
-    gap = group.interference
+    compared, gap = group.comparison, group.comparison.interference
+    gaps = ("void", "") if is_void(group) else (
+        f"{100 * gap.value:+.1f}", f"[{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
+    )  # fmt: skip
     assert row == [
         "undefended",
         tables.percent(scores.clean_accuracy.value),
         tables.percent(scores.clean_accuracy_attacker_free.value),
         "mallory",
-        tables.percent(group.asr.mean),
-        tables.percent(group.asr_untrained.mean),
-        tables.percent(group.asr_alone.mean),
-        f"{100 * gap.value:+.1f}",
-        f"[{100 * gap.low:.1f}, {100 * gap.high:.1f}]",
+        tables.percent(group.asr.pooled.value),
+        f"{compared.agents}/{compared.of}",
+        tables.percent(compared.together.value),
+        tables.percent(compared.alone.value),
+        tables.percent(compared.untrained.value),
+        *gaps,
     ]
     assert tables.percent(None) == "-"
     assert tables.percent(0.12345) == "12.3"

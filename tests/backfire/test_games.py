@@ -205,7 +205,7 @@ def set_to(name, value):
     return lie
 
 
-OWN_ALONE = {"asr_untrained", "asr_alone", "interference"}
+OWN_ALONE = {"asr_untrained", "asr_alone", "interference", "clean_accuracy_alone"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,13 +23,16 @@ from backfire.report import render
 from backfire.report.gallery import exhibits
 from backfire.report.heatmap import colours
 from backfire.report.origins import parameters
-from backfire.report.readings import backfiring
+from backfire.report.readings import finding_reading, group_readings
 from backfire.report.removals import counts
 from backfire.report.svg import Scale, element
 from backfire.report.text import counted, fitted, gap_interval, interval, percent, points, sentence
-from server.results import GameResult, Quarantine, Score, Summary
+from server.results import Finding, FindingCode, GameResult, Quarantine, Score
 from server.run_folder import RunFolder, RunFolderError
-from server.scoring.scores import share_of
+from server.scoring.agents import CountedHits
+from server.scoring.findings import is_void, judged
+from server.scoring.groups import group_scores
+from server.scoring.scores import mean_share, share, share_of
 from server.verdict import verdict
 
 
@@ -160,10 +164,15 @@ def test_every_score_is_shown_with_its_count_and_interval(quickstart) -> None:
                     assert words(f"{points(one.value)} {gap_interval(one)}") in page.text
                 seen += one is not None
         for group in [*scores.groups.values(), scores.malicious]:
-            for name in type(group).model_fields:
-                one = getattr(group, name)
-                if isinstance(one, Summary):
-                    assert words(f"{shown(one.pooled)},") in page.text, name
+            for name in ("asr", "asr_all", "robust_accuracy"):
+                assert words(f"{shown(getattr(group, name).pooled)},") in page.text, name
+            compared = group.comparison
+            for one in (compared.together, compared.alone, compared.untrained):
+                assert words(shown(one)) in page.text
+            if not is_void(group):
+                gap = compared.interference
+                assert words(f"{points(gap.value)} {gap_interval(gap)}") in page.text
+            assert f"{compared.agents} of {compared.of} also played alone" in page.text
         for one in scores.filters:
             assert words(shown(one.precision)) in page.text
             assert words(shown(one.recall)) in page.text
@@ -351,7 +360,8 @@ def test_hostile_text_in_every_field_stays_text(tmp_path: Path) -> None:
             return {k if keep or k in FIELDS else bad + k: poison(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [poison(v, key) for v in value]
-        if isinstance(value, str) and key not in {"scenario_hash", "game"} and value != "NaN":
+        fixed = {"scenario_hash", "game", "code"}
+        if isinstance(value, str) and key not in fixed and value != "NaN":
             return bad + value
         return value
 
@@ -455,40 +465,86 @@ def test_scales_clamp_and_ticks_are_round() -> None:
 
 
 VERDICTS = {
-    "not played alone": "cannot be told: none",
-    "backfires": " backfired: ",
-    "does not work alone either": "nothing to lose, as",
-    "works alone": "nothing to lose, or ",
-    "helped by the others": "the other attackers help it",
-    "does not backfire": "did not backfire: ",
-    "at most": "points at most: ",
-    "backfiring cannot be told": "cannot be told, ",
+    "backfired": " backfired: ",
+    "helped": "the other attackers help it",
+    "not_backfired": "did not backfire: ",
+    "bounded": "points at most: ",
+    "open": "cannot be told, ",
+    "lower": "less success together",
+    "higher": "more success together",
+    "alike": "about the same success",
+    "no_effect": "does not surely beat the same triggers",
+    "not_alone": "as none of its attackers was played alone",
+    "no_control": "(referee.attacker_free)",
 }
 
 
-def test_readings_and_verdict_agree() -> None:
+def test_badges_and_verdict_are_of_one_finding() -> None:
+    # Audit A7: badges contradicted each other and the table.
     draw = np.random.default_rng(0)
     maker = fixture.Maker(fixture.scenario(0, 3, 0, False))
     met = set()
-    for _ in range(400):
+    for _ in range(600):
         maker.inputs = int(draw.choice([5, 40, 400, 2000]))
         rates = draw.choice([0.05, 0.1, 0.12, 0.5, 0.52, 0.9], 2)
-        agents, pairs = [], []
+        trainings = int(draw.choice([1, 3]))
+        played, free = draw.random() < 0.95, draw.random() < 0.95
+        agents, hits = [], []
         for k in range(3):
-            together, alone = maker.hits(rates[0]), maker.hits(rates[1])
+            drawn = [
+                np.stack([maker.hits(rate) for _ in range(trainings)]) for rate in (*rates, 0.1)
+            ]
             scores, _ = maker.agent(maker.roster[k], "undefended", False)
             agents.append(
-                scores.model_copy(update={"asr": share_of(together), "asr_alone": share_of(alone)})
+                scores.model_copy(
+                    update={
+                        "asr": share_of(drawn[0][0]),
+                        "asr_together": mean_share(drawn[0]) if played else None,
+                        "asr_alone": mean_share(drawn[1]) if played else None,
+                        "asr_untrained": mean_share(drawn[2]) if free else None,
+                        "clean_accuracy_alone": share(350, 360) if played else None,
+                    }
+                )
             )
-            pairs.append((alone, together))
-        group = maker.group(agents, pairs if draw.random() < 0.9 else [])
-        defender = maker.defender("undefended").model_copy(update={"groups": {"mallory": group}})
+            hits.append(
+                CountedHits(drawn[0], drawn[2] if free else None, drawn[1] if played else None)
+            )
+        group = group_scores(agents, hits)
+        defender = judged(
+            maker.defender("undefended").model_copy(update={"groups": {"mallory": group}}), 3
+        )
         told = verdict({"undefended": defender}, maker.roster, ())[0]
-        reading = backfiring(group).words
-        key = next((k for k in ("works alone", "at most") if k in reading), reading)
-        assert VERDICTS[key] in told, (reading, told)
-        met.add(key)
+        found = defender.groups["mallory"]
+        badges = group_readings(found)
+        assert VERDICTS[found.finding.code] in told, (found.finding, told)
+        assert all(badge.words and badge.meaning for badge in badges)
+        assert len({badge.words for badge in badges}) == len(badges)
+        # "as if untrained" never beside a finding that rests on an effect together.
+        if [badge.words for badge in badges[1:]] == ["ASR as if untrained"]:
+            assert found.effect.low <= 0
+        met.add(found.finding.code)
     assert met == set(VERDICTS)
+
+
+def test_every_finding_has_a_badge_with_words_of_its_own() -> None:
+    codes = get_args(FindingCode)
+    nothing = group_scores([], [])
+    badges = [
+        finding_reading(nothing.model_copy(update={"finding": Finding(code=code)}))
+        for code in codes
+    ]
+    assert len({badge.words for badge in badges}) == len(codes)
+    assert len({badge.meaning for badge in badges}) == len(codes)
+
+
+def test_the_page_on_verdicts_names_every_badge() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "verdicts.md").read_text("utf-8")
+    nothing = group_scores([], [])
+    for code in get_args(FindingCode):
+        badge = finding_reading(nothing.model_copy(update={"finding": Finding(code=code)}))
+        named = "loses ... points at most" if code == "bounded" else badge.words
+        assert named in page, code
+    assert "ASR as if untrained" in page
 
 
 def test_elements_escape_their_attributes_and_texts() -> None:

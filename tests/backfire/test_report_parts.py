@@ -65,13 +65,13 @@ def test_a_gang_is_scored_with_the_whole_and_with_each_ones_part(kind, tmp_path)
     part = scores.groups["gang"].asr_part
     assert part.pooled.hits == sum(scores.agents[name].asr_part.hits for name in gang)
     assert scores.groups["mallory"].asr_part is None
-    cell = tables.percent(part.mean)
+    cell = tables.percent(part.pooled.value)
     (line,) = [line for line in printed(played.result).splitlines() if "gang" in line]
     assert cell in line.split()
     page = played.report.read_text()
     assert "ASR part" in page
     assert "its own part of the trigger" in page
-    rows = len(re.findall(r'<tr class="band"><th colspan="8"', page))
+    rows = len(re.findall(r'<tr class="band"><th colspan="9"', page))
     assert rows == 1
     images = load_file(played.folder / "gallery.safetensors")
     assert {name for name in images if name.startswith("part/")} == {f"part/{n}" for n in gang}
@@ -84,7 +84,7 @@ def test_without_parts_nothing_is_shown_and_old_results_are_read(tmp_path):
     played = game("pooled", OTHERS, tmp_path)
     page = played.report.read_text()
     assert "ASR part" not in page
-    assert 'colspan="8"' not in page
+    assert 'colspan="9"' not in page
     assert "part" not in printed(played.result).replace("pooled-parts", "")
     old = json.loads(played.result.model_dump_json())
     for scores in old["defenders"].values():

@@ -115,7 +115,7 @@ def test_clustered_interval_covers_by_simulation(clusters, spread):
     generator, games = np.random.default_rng(1), 400
     covered = 0
     for _ in range(games):
-        (_, low, high), _ = clustered_difference(agents(generator, clusters, spread))
+        (_, low, high), *_ = clustered_difference(agents(generator, clusters, spread))
         covered += low <= 0.3 <= high
     # A true coverage of 0.95 falls below this bound once in a million runs.
     assert covered >= binom.ppf(1e-6, games, 0.95)
@@ -135,7 +135,7 @@ def test_clustered_interval_by_hand():
     # Five agents of four inputs each, differences 1, 1, 1, 1 and 0: mean 0.8, t(4) = 2.776.
     hit, miss = np.ones(4, bool), np.zeros(4, bool)
     pairs = [(hit, miss)] * 4 + [(hit, hit)]
-    (value, low, high), count = clustered_difference(pairs)
+    (value, low, high), count, _ = clustered_difference(pairs)
     half = 2.7764451 * np.std([1, 1, 1, 1, 0], ddof=1) / np.sqrt(5)
     assert (value, count) == (pytest.approx(0.8), 20)
     assert low == pytest.approx(0.8 - half)
@@ -145,12 +145,77 @@ def test_clustered_interval_by_hand():
 def test_clustered_interval_weighs_agents_by_their_inputs_and_skips_empty_ones():
     none = np.zeros(0, bool)
     pairs = [(np.ones(30, bool), np.zeros(30, bool)), (np.ones(10, bool), np.ones(10, bool))]
-    (value, low, high), count = clustered_difference([*pairs, (none, none)])
+    (value, low, high), count, _ = clustered_difference([*pairs, (none, none)])
     assert (value, count) == (0.75, 40)
     assert low < value < high
-    (value, low, high), count = clustered_difference([(none, none)])
+    (value, low, high), count, _ = clustered_difference([(none, none)])
     assert math.isnan(value)
     assert (low, high, count) == (-1, 1, 0)
+
+
+def trained(generator, repeats, spread, truth=0.0):
+    """Return hits of an agent's 40 inputs, alone and together.
+
+    A start moves both conditions alike, and each training has noise of its own.
+    """
+    chance = generator.uniform(0.1, 0.9, 40)
+    starts = generator.normal(0, 0.2, (repeats, 1))
+
+    def condition(shift):
+        moves = starts + generator.normal(0, spread, (repeats, 1))
+        return generator.random((repeats, 40)) < np.clip(chance + shift + moves, 0, 1)
+
+    return condition(truth), condition(0.0)
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 5])
+def test_the_interval_holds_the_noise_of_training(repeats):
+    # Case null-interference: true interference 0, and each training has noise of its own.
+    generator, games = np.random.default_rng(5), 400
+    inside = sum(
+        low <= 0 <= high
+        for (_, low, high), *_ in (
+            clustered_difference([trained(generator, repeats, 0.12)]) for _ in range(games)
+        )
+    )
+    assert inside >= binom.ppf(1e-6, games, 0.95)
+
+
+def test_one_training_of_each_would_cover_too_little():
+    generator, games = np.random.default_rng(5), 400
+    inside = sum(
+        low <= 0 <= high
+        for (_, low, high), *_ in (
+            clustered_difference([trained(generator, 1, 0.2)]) for _ in range(games)
+        )
+    )
+    assert inside < binom.ppf(1e-6, games, 0.95)
+
+
+def test_the_noise_of_training_is_joined_by_hand():
+    first = np.zeros((3, 100), bool)
+    first[0, :30], first[1, :40], first[2, :50] = True, True, True
+    second = np.zeros((3, 100), bool)
+    second[:, :20] = True
+    (value, low, high), count, trainings = clustered_difference([(first, second)])
+    inputs = paired_difference(first.mean(0), second.mean(0))
+    half = 4.30265273 * np.sqrt(0.1**2 / 3)  # t(2) of the differences .1, .2, .3
+    assert (value, count, trainings) == (pytest.approx(0.2), 100, 3)
+    assert low == pytest.approx(0.2 - np.hypot(0.2 - inputs.low, half))
+    assert high == pytest.approx(0.2 + np.hypot(inputs.high - 0.2, half))
+
+
+def test_paired_interval_of_shares_is_that_of_hits_where_they_are_whole():
+    first, second = table(7, 5, 2, 9)
+    assert paired_difference(first.astype(float), second.astype(float)) == paired_difference(
+        first, second
+    )
+
+
+def test_conditions_trained_unlike_often_are_refused():
+    hits = np.ones((2, 4), bool)
+    with pytest.raises(ValueError, match="as many trainings"):
+        clustered_difference([(hits, hits[:1])])
 
 
 def test_independent_difference_of_newcombes_own_example():

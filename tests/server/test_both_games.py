@@ -20,9 +20,12 @@ from scenarios.errors import ScenarioError
 from scenarios.loader import parse
 from scenarios.schema import Scenario
 from server.both import effort_of
-from server.results import GameResult, GroupScores
+from server.results import AgentScores, GameResult, GroupScores
 from server.run_folder import RunFolder
-from server.scoring.scores import difference, share, share_of, summary
+from server.scoring.agents import CountedHits
+from server.scoring.findings import judged
+from server.scoring.groups import group_scores
+from server.scoring.scores import mean_share, share, share_of
 from server.side_by_side import findings, pairs
 from small_games import ROOT, small
 
@@ -241,24 +244,30 @@ def test_a_result_whose_games_do_not_fit_is_no_result(change, games):
 HITS = {"high": 380, "low": 20}
 
 
-def group(alone: str, together: str) -> GroupScores:
+def group(alone: str, together: str, trainings: int = 2) -> GroupScores:
     draw = np.arange(400)
-    hits = [draw < HITS[alone], draw < HITS[together]]
-    return GroupScores(
-        asr=summary([share_of(hits[1])]),
-        asr_all=summary([share_of(hits[1])]),
-        robust_accuracy=summary([share(0, 400)]),
-        asr_untrained=summary([share(0, 400)]),
-        asr_alone=summary([share_of(hits[0])]),
-        interference=difference([(hits[0], hits[1])]),
+    alone, together, never = (
+        np.tile(draw < hits, (trainings, 1)) for hits in (HITS[alone], HITS[together], 0)
     )
+    agent = AgentScores(
+        run_time_accuracy=share(1, 1), asr=share_of(together[0]), asr_all=share_of(together[0]),
+        robust_accuracy=share(0, 400), asr_untrained=mean_share(never),
+        asr_together=mean_share(together), asr_alone=mean_share(alone),
+        clean_accuracy_alone=share(380, 400),
+    )  # fmt: skip
+    return group_scores([agent], [CountedHits(together, never, alone)])
 
 
 def parts_of(result: GameResult, pooled: GroupScores, federated: GroupScores, keep=7):
     found = {}
     for name, scores in result.defenders.items():
         own = pooled if name.startswith("pooled") else federated
-        found[name] = scores.model_copy(update={"groups": {"mallory": own}})
+        learnt = {
+            "clean_accuracy": share(95, 100),
+            "clean_accuracy_attacker_free": share(96, 100),
+            "groups": {"mallory": own},
+        }
+        found[name] = judged(scores.model_copy(update=learnt), 2)
     parts = [part.model_copy(update={"roster": part.roster[:keep]}) for part in result.games]
     return parts, found
 
@@ -300,6 +309,14 @@ def test_the_finding_says_in_which_game_a_group_backfired(pooled, federated, sai
     assert found[1].startswith(f"Interference of mallory in the federated game {compared}")
 
 
+def test_games_that_were_trained_once_are_described_and_not_compared(games):
+    once = group("high", "low", trainings=1), group("high", "high", trainings=1)
+    found = findings(*parts_of(games[0].result, *once))
+    assert len(found) == 1
+    assert "mallory has less success together than alone in the pooled game, in this" in found[0]
+    assert "mallory has about the same success together and alone in the federated" in found[0]
+
+
 def test_a_single_attacker_is_not_compared(games):
     found = findings(*parts_of(games[0].result, group("high", "low"), group("high", "low"), 4))
     assert len(found) == 1
@@ -321,9 +338,11 @@ def test_each_group_is_paired_against_the_defenders_of_both_games(games):
 
 def test_the_verdict_speaks_of_both_games(games):
     told = games[0].result.verdict
-    assert told[:3] == findings(games[0].result.games, games[0].result.defenders)
-    assert sum(line.startswith("Against the undefended model of the ") for line in told) == 2
-    assert sum("speak of the inputs of this one game" in line for line in told) == 1
+    found = findings(games[0].result.games, games[0].result.defenders)
+    assert told[: len(found)] == found
+    for kind in ("pooled", "federated"):
+        assert any(f"the undefended model of the {kind} game" in line for line in told)
+    assert sum("speak of this one deal of the data" in line for line in told) == 1
 
 
 def test_the_report_and_the_terminal_show_the_games_side_by_side(games):

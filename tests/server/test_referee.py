@@ -199,6 +199,54 @@ def test_all_games_come_together():
     assert ours.defences == ("x",)
 
 
+def test_trainings_of_a_game_are_averaged_and_the_first_is_the_game_itself():
+    roster, pool, sealed = game()
+    referee = Referee(sealed, roster, RefereeSpec(alone="all", repeats=2), 0)
+    worlds = referee.worlds(pool)
+    assert list(worlds)[5:] == [f"repeat/1/{world}" for world in list(worlds)[:5]]
+    assert all(worlds[f"repeat/1/{name}"] is worlds[name] for name in list(worlds)[:5])
+    outcomes = {name: outcome(world, ByPixel()) for name, world in worlds.items()}
+    # Alone m1's trigger works in the first training only; together it works in the second.
+    outcomes["alone/m1"] = outcome(worlds["alone/m1"], ByPixel(trigger_to=1))
+    outcomes["repeat/1/attacked"] = outcome(pool, ByPixel(trigger_to=1))
+    ours = referee.score((), outcomes)
+    own = ours.agents["m1"]
+    assert own.asr == share(0, 6)  # of the game itself, whose model is kept
+    assert (own.asr_together, own.asr_alone) == (share(3, 6), share(3, 6))
+    assert (own.interference.value, own.interference.trainings) == (0, 2)
+    found = ours.groups["mallory"].comparison
+    assert (found.trainings, found.agents, found.of) == (2, 3, 3)
+    assert found.together.value == pytest.approx(found.alone.value - found.interference.value)
+    assert ours.clean_accuracy.value == 1
+
+
+def test_all_attackers_are_played_alone_where_that_is_affordable():
+    # Audit A4: two of five were sampled where all would have cost less than the game.
+    roster, _, sealed = game(12)
+
+    def sample(affordable):
+        return Referee(sealed, roster, RefereeSpec(), 0, affordable=affordable).sample_alone()
+
+    assert len(sample(12)) == 12
+    assert len(sample(11)) == 2
+    assert RefereeSpec().alone == "auto"
+
+
+def test_a_model_no_better_than_a_constant_answer_is_judged_void():
+    roster, pool, sealed = game()
+    worlds = Referee(sealed, roster, RefereeSpec(alone="all"), 0).worlds(pool)
+    outcomes = {name: outcome(world, ByPixel()) for name, world in worlds.items()}
+    dead = Always(0)
+    outcomes |= {name: outcome(worlds[name], dead) for name in ("attacked", "attacker_free")}
+    ours = Referee(sealed, roster, RefereeSpec(alone="all"), 0).score((), outcomes)
+    assert ours.constant_accuracy == 0.25
+    assert ours.malicious.finding.code == "not_learnt"
+    outcomes["attacker_free"] = outcome(worlds["attacker_free"], ByPixel())
+    ours = Referee(sealed, roster, RefereeSpec(alone="all"), 0).score((), outcomes)
+    assert ours.malicious.finding.code == "destroyed"
+    assert (ours.damage.value, ours.damage.count) == (0.75, 40)
+
+
 def test_control_games_that_were_not_played_are_left_out():
     roster, pool, sealed = game()
     spec = RefereeSpec(alone=0, attacker_free=False, cross_asr=False)

@@ -9,7 +9,7 @@ import pytest
 
 from learning.metrics import asr_of_all
 from server.results import AgentScores
-from server.scoring.agents import AgentAnswers, agent_scores, alone_pair
+from server.scoring.agents import AgentAnswers, agent_scores, counted_hits
 from server.scoring.cross import LIMIT, cross_asr
 from server.scoring.groups import group_scores
 from server.scoring.scores import difference, share, summary
@@ -27,6 +27,12 @@ def run_time(y, targets, **more):
 
 def classes(values):
     return np.asarray(values, np.int16)
+
+
+def answered(clean, together, guessed=None, untrained=None, alone=None, part=None):
+    """Return the answers of games that were trained once."""
+    once = [None if some is None else some[None] for some in (untrained, alone)]
+    return AgentAnswers(clean, together[None], guessed, *once, part)
 
 
 def naive(own, got, source):
@@ -49,8 +55,9 @@ def naive(own, got, source):
         if label != target:
             tell("asr", stamped == target)
             tell("robust_accuracy", stamped == label)
-            tell("asr_untrained", got.untrained[k] == target)
-            tell("asr_alone", got.alone[k] == target)
+            tell("asr_together", stamped == target)
+            tell("asr_untrained", got.untrained[0, k] == target)
+            tell("asr_alone", got.alone[0, k] == target)
             tell("asr_part", got.part[k] == target)
     return tally
 
@@ -65,11 +72,11 @@ def test_scores_are_those_of_a_loop_over_rows(seed):
     k = n if rows is None else len(rows)
     targets = draw.integers(0, K, k) if single is None else np.full(k, single)
     own = run_time(draw.integers(0, K, n), targets, target=single, source=2, run_rows=rows)
-    got = AgentAnswers(classes(draw.integers(0, K, n)), classes(draw.integers(0, K, k)), k // 2,
+    got = answered(classes(draw.integers(0, K, n)), classes(draw.integers(0, K, k)), k // 2,
                        *(classes(draw.integers(0, K, k)) for _ in range(3)))  # fmt: skip
     ours, oracle = agent_scores(own, got, malicious=True), naive(own, got, 2)
     for name, (hits, count) in oracle.items():
-        if name not in ("interference", "guess_accuracy"):
+        if name not in ("interference", "guess_accuracy", "clean_accuracy_alone"):
             assert (getattr(ours, name).hits, getattr(ours, name).count) == (hits, count), name
     gap = ours.interference
     assert gap.count == ours.asr.count
@@ -81,7 +88,7 @@ def test_scores_are_those_of_a_loop_over_rows(seed):
 
 def test_the_target_classs_own_rows_count_in_asr_all_only():
     own = run_time([3, 3, 3, 0], [3, 3, 3, 3], target=3)
-    ours = agent_scores(own, AgentAnswers(classes([3, 3, 3, 0]), classes([3, 3, 3, 0])), True)
+    ours = agent_scores(own, answered(classes([3, 3, 3, 0]), classes([3, 3, 3, 0])), True)
     assert (ours.asr.hits, ours.asr.count) == (0, 1)
     assert (ours.asr_all.hits, ours.asr_all.count) == (3, 4)
     assert (ours.robust_accuracy.hits, ours.robust_accuracy.count) == (1, 1)
@@ -98,7 +105,7 @@ def test_asr_of_balanced_classes_hangs_together_with_asr_all(rate, all_):
     for label in range(1, 10):
         answers[np.flatnonzero(y == label)[: round(10 * rate)]] = 0
     own = run_time(y, np.zeros(100), target=0)
-    ours = agent_scores(own, AgentAnswers(classes(y), classes(answers)), True)
+    ours = agent_scores(own, answered(classes(y), classes(answers)), True)
     assert ours.asr.value == pytest.approx(rate)
     assert ours.asr_all.value == pytest.approx(all_)
     assert ours.asr_all.value == pytest.approx(asr_of_all(ours.asr.value, 1.0, 10))
@@ -106,16 +113,14 @@ def test_asr_of_balanced_classes_hangs_together_with_asr_all(rate, all_):
 
 def test_who_has_no_backdoor_has_one_score():
     only = AgentScores(run_time_accuracy=share(1, 2))
-    got = AgentAnswers(classes([0, 1]), classes([]), 0, classes([]), classes([]))
+    got = answered(classes([0, 1]), classes([]), 0, classes([]), classes([]))
     assert agent_scores(run_time([0, 0], []), got, malicious=True) == only
-    both = AgentAnswers(classes([0, 1]), classes([1, 1]))
+    both = answered(classes([0, 1]), classes([1, 1]))
     assert agent_scores(run_time([0, 0], [1, 1]), both, malicious=False) == only
 
 
 def test_games_that_were_not_played_leave_no_score():
-    ours = agent_scores(
-        run_time([0, 0], [1, 1]), AgentAnswers(classes([0, 0]), classes([1, 0])), True
-    )
+    ours = agent_scores(run_time([0, 0], [1, 1]), answered(classes([0, 0]), classes([1, 0])), True)
     assert ours.asr.value == 0.5
     for name in ("asr_source", "asr_untrained", "asr_alone", "interference", "guess_accuracy"):
         assert getattr(ours, name) is None
@@ -125,19 +130,20 @@ def test_the_part_is_scored_on_the_inputs_that_asr_counts():
     # Targets 1; the third input's true label is the target, so that it counts in neither.
     own = run_time([0, 2, 1, 3], [1, 1, 1, 1], target=1, x_part=np.zeros((4, 1, 1, 1), np.float32))
     whole, part = classes([1, 1, 1, 0]), classes([1, 0, 1, 0])
-    ours = agent_scores(own, AgentAnswers(whole, whole, part=part), True)
+    ours = agent_scores(own, answered(whole, whole, part=part), True)
     assert (ours.asr.hits, ours.asr.count) == (2, 3)
     assert (ours.asr_part.hits, ours.asr_part.count) == (1, 3)
-    other = agent_scores(own, AgentAnswers(whole, whole), True)
+    other = agent_scores(own, answered(whole, whole), True)
     assert other.asr_part is None
-    assert group_scores([ours, other], []).asr_part == summary([ours.asr_part])
-    assert group_scores([other], []).asr_part is None
+    hits = counted_hits(own, answered(whole, whole))
+    assert group_scores([ours, other], [hits] * 2).asr_part == summary([ours.asr_part])
+    assert group_scores([other], [hits]).asr_part is None
     with pytest.raises(ValueError, match=r"4 triggered inputs with a part .*got 1"):
         run_time([0, 2, 1, 3], [1, 1, 1, 1], x_part=np.zeros((1, 1, 1, 1), np.float32))
 
 
 def test_rows_of_the_target_alone_leave_asr_without_a_value():
-    got = AgentAnswers(classes([1]), classes([1]), None, classes([1]), classes([1]))
+    got = answered(classes([1]), classes([1]), None, classes([1]), classes([1]))
     ours = agent_scores(run_time([1], [1]), got, True)
     assert ours.asr.value is None
     assert (ours.asr.low, ours.asr.high) == (0, 1)
@@ -158,19 +164,55 @@ def test_group_interference_is_that_of_the_agents_played_alone():
     owns = [run_time([0] * 10, [1] * 10, agent=f"a{k}") for k in range(3)]
     hit, miss = classes([1] * 10), classes([0] * 10)
     got = [
-        AgentAnswers(miss, miss, alone=hit),
-        AgentAnswers(miss, hit),
-        AgentAnswers(miss, hit, alone=hit),
+        answered(miss, miss, alone=hit),
+        answered(miss, hit),
+        answered(miss, hit, alone=hit),
     ]
     agents = [agent_scores(own, one, True) for own, one in zip(owns, got, strict=True)]
-    pairs = [p for own, one in zip(owns, got, strict=True) if (p := alone_pair(own, one))]
-    ours = group_scores(agents, pairs)
+    hits = [counted_hits(own, one) for own, one in zip(owns, got, strict=True)]
+    ours = group_scores(agents, hits)
     assert ours.asr.mean == pytest.approx(2 / 3)
     assert (ours.asr_alone.agents, ours.asr_alone.mean) == (2, 1)
     assert (ours.interference.value, ours.interference.count) == (0.5, 20)
-    assert ours.interference == difference(pairs)
+    assert ours.interference == difference([(hits[k].alone, hits[k].together) for k in (0, 2)])
     assert ours.asr_untrained is None
-    assert group_scores(agents[1:2], []).interference is None
+    assert group_scores(agents[1:2], hits[1:2]).comparison is None
+
+
+def test_a_comparison_is_of_the_same_agents_throughout_and_adds_up():
+    # Audit A4, A5: asr of all three agents stood beside alone and interference of two of them.
+    draw = np.random.default_rng(3)
+    owns = [run_time(draw.integers(0, K, n), [1] * n, agent=f"a{n}") for n in (5, 12, 30)]
+    got = [
+        AgentAnswers(
+            classes(draw.integers(0, K, n)),
+            *(classes(draw.integers(0, K, (3, n))) for _ in range(1)),
+            untrained=classes(draw.integers(0, K, (3, n))),
+            alone=None if n == 12 else classes(draw.integers(0, K, (3, n))),
+        )
+        for n in (5, 12, 30)
+    ]
+    agents = [agent_scores(own, one, True) for own, one in zip(owns, got, strict=True)]
+    ours = group_scores(agents, [counted_hits(o, g) for o, g in zip(owns, got, strict=True)])
+    found = ours.comparison
+    counted = [own.counted.sum() for own in owns]
+    assert (found.agents, found.of, found.trainings) == (2, 3, 3)
+    count = counted[0] + counted[2]
+    assert {s.count for s in (found.together, found.alone, found.untrained)} == {count}
+    for gap, one, two in (
+        (found.interference, found.alone, found.together),
+        (found.alone_effect, found.alone, found.untrained),
+        (found.together_effect, found.together, found.untrained),
+    ):
+        assert gap.value == pytest.approx(one.value - two.value)
+        assert (gap.count, gap.trainings) == (count, 3)
+    hits = sum((got[k].alone == 1)[:, owns[k].counted].sum() / 3 for k in (0, 2))
+    assert found.alone.hits == pytest.approx(hits)
+    assert agents[1].asr_alone is None
+    assert agents[0].interference.value == pytest.approx(
+        agents[0].asr_alone.value - agents[0].asr_together.value
+    )
+    assert (ours.effect.count, ours.asr.agents) == (sum(counted), 3)
 
 
 def test_cross_asr_is_that_of_a_loop_over_rows():
@@ -185,7 +227,7 @@ def test_cross_asr_is_that_of_a_loop_over_rows():
         for target, value in zip(ours.targets, row, strict=True):
             rows = [k for k in range(12) if own.y[k] != target]
             assert value == pytest.approx(np.mean([answers[name][k] == target for k in rows]))
-        asr = agent_scores(own, AgentAnswers(answers[name], answers[name]), True).asr.value
+        asr = agent_scores(own, answered(answers[name], answers[name]), True).asr.value
         assert row[ours.targets.index(own.target)] == pytest.approx(asr)
 
 
@@ -193,7 +235,7 @@ def test_some_rows_of_many_are_scored_by_their_own_labels():
     # Rows 1 and 3 are asked; row 3's true label is the target. Other rows play no part.
     own = run_time([1, 0, 1, 1, 2], [1, 1], target=1, source=0, run_rows=np.array([1, 3]))
     clean, asked = classes([0, 0, 0, 0, 0]), classes([1, 1])
-    ours = agent_scores(own, AgentAnswers(clean, asked, alone=classes([0, 1])), True)
+    ours = agent_scores(own, answered(clean, asked, alone=classes([0, 1])), True)
     assert ours.run_time_accuracy == share(1, 5)
     assert (ours.asr, ours.asr_all, ours.asr_source) == (share(1, 1), share(2, 2), share(1, 1))
     assert (ours.robust_accuracy, ours.robust_accuracy_all) == (share(0, 1), share(1, 2))
@@ -207,7 +249,7 @@ def test_a_backdoor_without_a_trigger_has_no_asr_source():
     # What is right when clean cannot be the target when unchanged.
     own = run_time([0, 0, 2], [1], target=1, source=0, run_rows=np.array([1]))
     own = dataclasses.replace(own, x_triggered=own.x[[1]])
-    ours = agent_scores(own, AgentAnswers(classes([0, 1, 2]), classes([1])), True)
+    ours = agent_scores(own, answered(classes([0, 1, 2]), classes([1])), True)
     assert ours.asr == share(1, 1)
     assert ours.asr_source is None
 
