@@ -28,6 +28,7 @@ def leaderboard(
     """
     with told(debug=debug, json_output=json_output):
         from backfire.leaderboard.pages import build
+        from backfire.leaderboard.words import reasons
 
         made = build(folder, out)
         if json_output:
@@ -48,7 +49,11 @@ def leaderboard(
                                 "worst_case": row.worst_case.value,
                                 "worst_attack": bench.attacks[row.worst].name,
                                 "seeds": row.worst_case.n,
+                                "clean_accuracy": row.clean.value,
+                                "work": row.work,
                                 "flags": list(row.flags),
+                                "reasons": reasons(row, bench),
+                                "replay": list(row.replay),
                             }
                             for row in bench.standings
                         ],
@@ -67,4 +72,6 @@ def leaderboard(
                 flags = f"  [{', '.join(row.flags)}]" if row.flags else ""
                 name = printable(row.defence.name, 64)
                 say(f"  {row.rank or '-':>4}  {name}: {value:.1f} %{flags}")
+                for line in reasons(row, bench):
+                    say(f"        {printable(line, 600)}")
         say(f"Leaderboard: {printable(str(made.page))}")

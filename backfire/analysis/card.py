@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from backfire.analysis.estimates import Estimate
-from backfire.analysis.series import Series, Setting
+from backfire.analysis.series import Series, Setting, bounds_of
 from backfire.analysis.sweep_table import SweepTable, spot_key
 from scenarios.quoting import printable
 from scenarios.schema import Scenario
@@ -31,13 +31,15 @@ from server.atomic import json_bytes, write_bytes
 from server.reading import MAX_SMALL, RunFolderError, read_bytes
 
 CARD: Final = "card.json"
-VERSION: Final = 1
+# Cards of version 1 know neither cost nor removed honest agents.
+VERSION: Final = 2
 MAX_ENTRIES: Final = 5000
 # A card says the scores that a leaderboard ranks and checks by; scores.csv has all of them.
 _SCORES: Final = (
     "asr", "asr_all", "asr_source", "asr_untrained", "asr_alone", "robust_accuracy",
-    "clean_accuracy", "clean_accuracy_attacker_free",
+    "clean_accuracy", "clean_accuracy_attacker_free", "honest_removed",
 )  # fmt: skip
+_WORK: Final = "work"
 
 _Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Short = Annotated[str, StringConstraints(max_length=200)]
@@ -57,10 +59,12 @@ class Identity(_Record):
     Attributes:
         name: For people.
         hash: SHA-256 of the part of the resolved scenario that says it: equal content, equal hash.
+        says: The methods with their parameters, in short; "" where the card does not say.
     """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=400)]
     hash: _Hash
+    says: _Text = ""
 
 
 class AttackOnInputs(_Record):
@@ -139,6 +143,8 @@ class Entry(_Record):
         defence: The defender and all its defences.
         scores: By name.
         inputs: Under attacks on inputs.
+        work: Models trained for this defender, in units of one full training, mean over seeds;
+            None where the card does not say.
     """
 
     at: Annotated[dict[_Short, _Setting], Field(max_length=32)]
@@ -147,6 +153,16 @@ class Entry(_Record):
     defence: Identity
     scores: Annotated[dict[_Short, CardScore], Field(max_length=64)]
     inputs: Annotated[tuple[AttackOnInputs, ...], Field(max_length=64)] = ()
+    work: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Entry:
+        for name, score in self.scores.items():
+            low, high = bounds_of(name)
+            ends = [v for v in (score.value, score.low, score.high) if v is not None]
+            if not all(low <= value <= high for value in [*ends, *score.by_seed.values()]):
+                raise ValueError(f"expected {printable(name, 64)} in {low:g}..{high:g}")
+        return self
 
 
 class Card(_Record):
@@ -166,7 +182,7 @@ class Card(_Record):
         entries: In the sweep's order.
     """
 
-    card: Literal[1]
+    card: Literal[1, 2]
     sweep: _Short
     hash: _Hash
     seeds: Annotated[tuple[_Seed, ...], Field(max_length=1000)]
@@ -177,6 +193,15 @@ class Card(_Record):
     versions: Annotated[dict[_Short, _Short], Field(max_length=64)]
     more: Annotated[int, Field(ge=0, le=10**7)] = 0
     entries: Annotated[tuple[Entry, ...], Field(max_length=MAX_ENTRIES)]
+
+
+# Nothing, and the plain mean of a federation.
+_UNDEFENDED: Final[Sequence[object]] = ([], [{"kind": "mean"}])
+
+
+def is_undefended(defence: Identity) -> bool:
+    """Return whether a defender defends by nothing, as its hash tells."""
+    return defence.hash in {_hash(plain) for plain in _UNDEFENDED}
 
 
 def card_of(sweep: Sweep, table: SweepTable) -> Card:
@@ -223,6 +248,11 @@ def read_card(path: Path, limit: int = 4 * MAX_SMALL) -> Card:
         return Card.model_validate_json(read_bytes(path, limit))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        if first["loc"] == ("card",):
+            known = f"expected a card of version 1 to {VERSION}, got another"
+            raise RunFolderError(
+                f"{path}: {known}; start its sweep again to make it anew"
+            ) from None
         place = printable(".".join(map(str, first["loc"])) or "the whole", 120)
         message = printable(f"{first['msg']}", 200)
         raise RunFolderError(
@@ -231,10 +261,10 @@ def read_card(path: Path, limit: int = 4 * MAX_SMALL) -> Card:
 
 
 def _entries(sweep: Sweep, table: SweepTable) -> Iterator[Entry]:
-    names = dict.fromkeys([*_SCORES, table.main])
+    names = dict.fromkeys([*_SCORES, table.main] if _fits(table.main) else _SCORES)
     known = {
         name: {spot_key(one.at, one.defender): one for one in table.series(name)}
-        for name in (*names, *_adversarial(table))
+        for name in (*names, *_adversarial(table), _WORK)
     }
     for at, scenario in _cells(sweep):
         for defender in table.defenders:
@@ -249,7 +279,14 @@ def _entries(sweep: Sweep, table: SweepTable) -> Iterator[Entry]:
                 defence=_defence(defender, scenario),
                 scores={name: _score(found[name]) for name in names if name in found},
                 inputs=tuple(_inputs(scenario, found)),
+                work=found[_WORK].estimate.value if _WORK in found else None,
             )
+
+
+def _fits(score: str) -> bool:
+    """Return whether a score's values find room on a card: shares and differences do."""
+    low, high = bounds_of(score)
+    return low >= -1 and high <= 1
 
 
 def _adversarial(table: SweepTable) -> list[str]:
@@ -310,15 +347,41 @@ def _attack(at: Mapping[str, Setting], scenario: Scenario, table: SweepTable) ->
     parts = [f"{name} {value}" for name, value in at.items()]
     name = ": ".join([table.name, ", ".join(parts)] if parts else [table.name])
     return Identity(
-        name=printable(name, 400), hash=_hash([whole["agents"], whole.get("poison_count")])
+        name=printable(name, 400),
+        hash=_hash([whole["agents"], whole.get("poison_count")]),
+        says=printable("; ".join(_cheats(scenario)), 2000),
     )
+
+
+def _cheats(scenario: Scenario) -> Iterator[str]:
+    for group in scenario.agents:
+        if group.malicious:
+            parts = [group.behaviour, group.update] if group.update else [group.behaviour]
+            told = " and ".join(_told(part.model_dump(mode="json")) for part in parts)
+            yield f"{group.count} x {group.name}: {told}"
+
+
+def _told(method: Mapping[str, Any]) -> str:
+    """Return a method as text, such as ``krum(f=2)``, with all that is set."""
+    known = {name: v for name, v in method.items() if name != "kind" and v is not None}
+    fields = [f"{name}={_value(value)}" for name, value in known.items()]
+    return str(method.get("kind", "")) + (f"({', '.join(fields)})" if fields else "")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return _told(value)
+    return json.dumps(value)
 
 
 def _defence(defender: str, scenario: Scenario) -> Identity:
     """Return a defender; of a scenario that plays both games it has the game's name before it."""
     defenders: Mapping[str, Any] = scenario.resolved()["defenders"]
     own = defenders.get(defender, defenders.get(defender.rpartition(" ")[2], defender))
-    return Identity(name=printable(defender, 400), hash=_hash(own))
+    says = " + ".join(_told(one) for one in own) if isinstance(own, list) else ""
+    return Identity(
+        name=printable(defender, 400), hash=_hash(own), says=printable(says or "nothing", 2000)
+    )
 
 
 def _inputs(scenario: Scenario, found: Mapping[str, Series]) -> Iterator[AttackOnInputs]:

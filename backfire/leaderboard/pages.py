@@ -18,9 +18,21 @@ from markupsafe import Markup
 
 from backfire.analysis.card import CARD, Card, read_card
 from backfire.analysis.estimates import Estimate
-from backfire.leaderboard.standings import FLAGS, Bench, Standing, benches
+from backfire.leaderboard.scatter import scatter
+from backfire.leaderboard.standings import (
+    EDGE,
+    FLAGS,
+    FREE,
+    RANKED,
+    REMOVED,
+    Bench,
+    Standing,
+    benches,
+)
+from backfire.leaderboard.words import reasons, trainings
+from backfire.report.intervals import key
 from backfire.report.render import HERE, templates
-from scenarios.quoting import printable
+from scenarios.quoting import listing, printable
 from server.atomic import write_bytes
 from server.reading import RunFolderError
 
@@ -32,7 +44,8 @@ PAGE: Final = "leaderboard.html"
 TABLE: Final = "leaderboard.csv"
 HEAD: Final = (
     "bench", "bench_hash", "score", "rank", "defence", "defence_hash", "attack", "attack_hash",
-    "worst", "value", "low", "high", "seeds", "clean_accuracy", "flags",
+    "worst", "value", "low", "high", "seeds", "clean_accuracy", "clean_accuracy_attacker_free",
+    "honest_removed", "work", "flags", "reasons", "attack_flags", "replay",
 )  # fmt: skip
 
 
@@ -98,6 +111,12 @@ def _read(folder: Path) -> tuple[list[Card], list[str]]:
         except RunFolderError as error:
             refused.append(f"{shown}: {printable(str(error).partition(': ')[2], 300)}")
             continue
+        if card.score not in RANKED:
+            score = printable(card.score, 60)
+            refused.append(
+                f"{shown}: its score is {score}; defences are ranked by {listing(RANKED)}"
+            )
+            continue
         if card.hash in cards:
             refused.append(f"{shown}: another card of the same sweep counts")
             continue
@@ -135,6 +154,11 @@ def _page(found: Sequence[Bench], cards: Sequence[Card], refused: Sequence[str])
             refused=refused[:MAX_SHOWN],
             more_refused=max(0, len(refused) - MAX_SHOWN),
             flags=FLAGS,
+            edge=EDGE,
+            reasons=reasons,
+            trainings=trainings,
+            pictures=[scatter(bench) for bench in found],
+            key=key,
             shown=MAX_SHOWN,
             style=Markup("\n".join(styles)),  # noqa: S704 - our own files, not foreign text
         )
@@ -165,8 +189,24 @@ def _lines(bench: Bench, standing: Standing) -> Iterator[Sequence[str]]:
             str(attack == standing.worst).lower(),
             *_numbers(met.found),
             _number(met.clean.value),
+            _number(met.mean_of(FREE)),
+            _number(met.mean_of(REMOVED)),
+            _number(met.work),
             "; ".join(standing.flags),
+            _safe("; ".join(reasons(standing, bench))),
+            "; ".join(_attack_flags(bench, attack)),
+            _safe(" && ".join(met.replay)),
         ]
+
+
+def _attack_flags(bench: Bench, attack: str) -> Iterator[str]:
+    for name, found in (
+        ("weak attack", bench.weak),
+        ("no baseline", bench.unknown),
+        ("no backdoor", bench.costly),
+    ):
+        if attack in found:
+            yield name
 
 
 def _numbers(found: Estimate) -> list[str]:
@@ -179,5 +219,5 @@ def _number(value: float | None) -> str:
 
 def _safe(text: str) -> str:
     """Return foreign text that no spreadsheet takes for a formula."""
-    shown = printable(text, 400)
+    shown = printable(text, 4000)
     return f"'{shown}" if shown[:1] in tuple("=+-@") else shown

@@ -1,11 +1,13 @@
 """From the result of a game to lines of a sweep's long table: a line for each score.
 
 Scores keep the names and definitions of `server.results.DEFINITIONS`. Beside them a defender has
-``adversarial:<attack>``, ``work``, and for each of its filters ``filter:<kind>:precision``,
-``:recall``, ``:auroc``, ``:false_positives`` (clean rows of the pool that it saw which it removed)
-and ``:false_negatives`` (poisoned rows that it kept); a second filter of a kind is ``<kind>#2``.
-Attackers have ``trigger_shape_distance`` and ``trigger_shape_colour_distance``
-(`server.results.TriggerDistance`), a group the mean over its agents but the one compared with.
+``adversarial:<attack>``, ``work``, ``honest_removed`` (of a federated rule that removes updates:
+those of agents that did not cheat in their round, which it removed all the same), and for each of
+its filters ``filter:<kind>:precision``, ``:recall``, ``:auroc``, ``:false_positives`` (clean rows
+of the pool that it saw which it removed) and ``:false_negatives`` (poisoned rows that it kept); a
+second filter of a kind is ``<kind>#2``. Attackers have ``trigger_shape_distance`` and
+``trigger_shape_colour_distance`` (`server.results.TriggerDistance`), a group the mean over its
+agents but the one compared with.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from server.results import (
     AgentRecord,
     AgentScores,
     DefenderScores,
+    DetectionScores,
     Difference,
     FilterScores,
     GameResult,
@@ -145,8 +148,15 @@ def _own(result: GameResult, scores: DefenderScores) -> Iterator[ScoreRow]:
             if (found := getattr(scores.detection, name)) is not None:
                 yield _share(f"detection_{name}", found)
         yield _row("detection_auroc", scores.detection.auroc)
+        yield from _honest_removed(scores.detection)
     yield from _filters(scores.filters, result.rows.get("defender", 0) + result.rows["agents"])
     yield _row("work", scores.work)
+
+
+def _honest_removed(found: DetectionScores) -> Iterator[ScoreRow]:
+    if found.removed is not None and found.true_positives is not None:
+        wrong, honest = found.removed - found.true_positives, found.updates - found.cheating
+        yield _share("honest_removed", share(wrong, honest))
 
 
 def _filters(filters: Sequence[FilterScores], rows: int) -> Iterator[ScoreRow]:

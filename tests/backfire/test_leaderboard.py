@@ -197,7 +197,7 @@ SHARE = {"value": 0.5, "low": 0.4, "high": 0.6}
         lambda path: "",
         lambda path: "[" * 100_000,
         lambda path: '{"card": 1}',
-        lambda path: changed(path, card=2),
+        lambda path: changed(path, card=3),
         lambda path: changed(path, more="1"),
         lambda path: changed(path, extra=1),
         lambda path: changed(path, sweep="x" * 300),
