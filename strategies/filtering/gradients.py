@@ -89,6 +89,10 @@ class Measured(RowGradients):
     unit: float
 
     @abstractmethod
+    def take(self, rows: Ints) -> Self:
+        """Return the gradients of the rows at these positions, int64 (k,)."""
+
+    @abstractmethod
     def odds(self) -> Tensor:
         """Return r of each row, float64 (n,)."""
 

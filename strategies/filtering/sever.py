@@ -28,7 +28,14 @@ from torch import Tensor
 from learning.pool import Bools, Ints, Pool
 from learning.training.job import Steps, Trained, Training
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.gradients import RowGradients, all_layers, kept_if_small, last_layer
+from strategies.filtering.gradients import (
+    Measured,
+    RowGradients,
+    Streamed,
+    all_layers,
+    kept_if_small,
+    last_layer,
+)
 from strategies.filtering.lanczos import top_eigenpair
 from strategies.filtering.losses import part
 from strategies.filtering.principal import Doubles
@@ -109,19 +116,18 @@ class Sever(Filter):
     def _scores(
         self, model: Trained, pool: Pool, defender: Defender, number: int, notes: list[str]
     ) -> Doubles:
-        if self.layers == "last":
-            gradients: RowGradients = last_layer(model, pool.x, pool.y, defender).in_units()
-        else:
-            every = all_layers(model, pool.x, pool.y, defender).in_units()
-            gradients = kept_if_small(every, defender)
+        every = (last_layer if self.layers == "last" else all_layers)(
+            model, pool.x, pool.y, defender
+        )
         draws = defender.torch_generator("sever")
-        start = torch.randn(gradients.width, generator=draws, dtype=torch.float64)
-        start = start.to(gradients.dtype).to(gradients.device)
+        start = torch.randn(every.width, generator=draws, dtype=torch.float64)
+        start = start.to(every.dtype).to(every.device)
         scores = np.zeros(len(pool), np.float64)
         for rows in self._groups(pool.y):
-            group = gradients if len(rows) == len(pool) else gradients.take(rows)
-            scores[rows], residual = gradient_scores(group, start, self.iterations)
-            if residual > _EXACT[gradients.dtype]:
+            group = every if len(rows) == len(pool) else every.take(rows)
+            form = _form(group.in_units(), defender)
+            scores[rows], residual = gradient_scores(form, start, self.iterations)
+            if residual > _EXACT[every.dtype]:
                 notes.append(f"round {number + 1}: direction found up to {residual:.1e} only")
         return scores
 
@@ -137,6 +143,10 @@ class Sever(Filter):
             unit = removed.min() if len(removed) else own.max(initial=0.0)
             out[rows] = own / unit if unit > 0 else 0.0
         return out
+
+
+def _form(gradients: Measured, defender: Defender) -> RowGradients:
+    return kept_if_small(gradients, defender) if isinstance(gradients, Streamed) else gradients
 
 
 def gradient_scores(

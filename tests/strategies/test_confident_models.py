@@ -108,6 +108,22 @@ def test_the_rows_that_fit_least_go_whatever_the_scale(rule, scale):
 
 @pytest.mark.parametrize("layers", ["last", "all"])
 @pytest.mark.parametrize("scale", SCALES)
+def test_per_class_no_class_is_lost_beside_one_that_fits_less(layers, scale):
+    """Margins of 2 to 6 nats in one class and of 12 to 14 in the other, times the scale."""
+    pool, margins = two_classes()
+    near = np.where(np.arange(ROWS) % 2 == 0, margins / 2 - 0.05, margins / 4 + 0.5)
+    x = pool.x.copy()
+    x[:, 0, 0, 0] = np.where(pool.y == 1, 0.5 + near / 2, 0.5 - near / 2)
+    wide = Pool((Block(DEFENDER, 3, x, pool.y),), 2)
+    rule = Sever(share=0.1, rounds=1, per="class", layers=layers)
+    removed = played(rule, wide, scale).removed
+    for label in (0, 1):
+        own = wide.ids[wide.y == label]
+        assert own[near[wide.y == label].argmin()] in removed
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+@pytest.mark.parametrize("scale", SCALES)
 def test_influence_ranks_whatever_the_scale(scale, layers):
     """Of a wrong label in each class one harms the rows that judge, at every scale."""
     block = two_classes()[0].blocks[0]
