@@ -66,8 +66,11 @@ def view(
 
 
 def crafted(attack: UpdateAttack, seat: View, layout: Layout, own: State) -> State:
-    """Return the model that an attack hands over; buffers are those that were trained."""
-    return layout.unflat(seat.start + attack.handed_over(seat), own)
+    """Return the model that an attack hands over."""
+    rest = {name: value.cpu() for name, value in layout.rest(own).items()}
+    buffers = {name: rest[name] for name in layout.buffers}
+    made = attack.buffers_handed_over(seat, buffers, layout)
+    return layout.unflat(seat.start + attack.handed_over(seat), {**rest, **made})
 
 
 def _deployed(scenario: Scenario, request: Request) -> Callable[[Tensor], Tensor] | None:

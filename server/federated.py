@@ -19,7 +19,7 @@ from learning.data.deal import Deal
 from learning.pool import Pool
 from learning.training.cohorts import one_by_one
 from learning.training.engine import Engine
-from learning.training.job import Trained, Training
+from learning.training.job import Steering, Trained, Training
 from learning.training.repeats import order_of
 from learning.weights import Layout, to_arrays
 from learning.wire import to_record
@@ -41,7 +41,7 @@ from server.game import (
     result_of,
     score_all,
 )
-from server.grants import Grants
+from server.grants import Grants, without_effect
 from server.keeping import Keeper
 from server.reading import RunFolderError
 from server.referee import Referee
@@ -108,7 +108,8 @@ def play_federated(
     table = replace(table, quarantined=(*table.quarantined, *progress.quarantined))
     # The agents' engines are theirs, but what they train is the same.
     alone = one_by_one(scenario.model, scenario.compute, engine.initial().module)
-    notes = tuple(dict.fromkeys((*([alone] if alone else []), *progress.notes)))
+    idle = without_effect(scenario, Layout(engine.untrained))
+    notes = tuple(dict.fromkeys((*([alone] if alone else []), *idle, *progress.notes)))
     result = result_of(
         scenario, dealt, table, scores, progress.trainings, clock.seconds, progress.told, notes
     )
@@ -281,12 +282,16 @@ class _Play:
         )
 
     def _own_models(self, models: Mapping[Side, State], number: int) -> dict[Side, State]:
-        """Train the defender's own, augmented rows from each side's model, all sides together."""
+        """Train the defender's own, augmented rows from each side's model, as agents do theirs."""
+        federation = self._scenario.federation
+        drawn = Steering(pull=federation.proximal) if federation.proximal else None
         jobs = {
             key: Training(
                 self._trained_on[key[0]],
                 start=self._engine.holding(models[key]),
-                epochs=self._scenario.federation.local_epochs,
+                epochs=federation.local_epochs,
+                steps=federation.local_steps,
+                steering=drawn,
                 purpose=order_of(f"round/{number}/defender", repeat_of(key[1])[0]),
             )
             for key in models

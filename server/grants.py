@@ -14,6 +14,7 @@ import torch
 from flwr.app import ArrayRecord
 
 from clients.updates.base import UpdateAttack
+from learning.method import kind_of
 from learning.weights import Layout, to_arrays
 from learning.wire import OWN, PREVIOUS, RECORD, SEEN, to_record
 from learning.worlds import cheats
@@ -152,6 +153,18 @@ class Grants:
         if attack is None or not cheats(side[1], agent):
             return None
         return attack if self._participation.cheats(place, number) else None
+
+
+def without_effect(scenario: Scenario, layout: Layout) -> list[str]:
+    """Return a line for each group whose update attack does nothing to the scenario's model."""
+    return [
+        f"the update attack {kind_of(type(attack))} of {group.name} does nothing: the model "
+        f"{kind_of(type(scenario.model))} has no buffers"
+        for group in scenario.agents
+        if (attack := cast("UpdateAttack | None", group.update)) is not None
+        and attack.needs_buffers
+        and not layout.buffers
+    ]
 
 
 def _read(record: ArrayRecord) -> State:

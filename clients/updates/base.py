@@ -1,7 +1,8 @@
 """What an update attack is given and what it hands over.
 
 An attack has two turns in a round. Before local training it may change how the agent trains
-(`UpdateAttack.plan`); afterwards it makes the update that is handed over (`UpdateAttack.craft`).
+(`UpdateAttack.plan`); afterwards it makes the update that is handed over (`UpdateAttack.craft`),
+and perhaps the buffers that go with it (`UpdateAttack.buffers`).
 
 What it may know is granted by the scenario, and handed to it by the table: an attack that needs
 others' updates is asked a second time, after they have handed theirs over (the rushing adversary
@@ -21,6 +22,7 @@ from torch import Tensor
 from learning.method import Method, kind_of
 from learning.seeds import torch_generator
 from learning.training.job import Steering
+from learning.weights import Layout, State
 
 Knowledge = Literal["own", "group", "honest"]
 
@@ -119,10 +121,12 @@ class UpdateAttack(Method):
     Attributes:
         listens: Whether the attack is sent the global model of the round before, too.
         knows_rule: Whether it is granted the defender's rule (`View.rule`).
+        needs_buffers: Whether it does nothing to a model without buffers.
     """
 
     listens: ClassVar[bool] = False
     knows_rule: ClassVar[bool] = False
+    needs_buffers: ClassVar[bool] = False
 
     @property
     def grant(self) -> Knowledge:
@@ -147,6 +151,38 @@ class UpdateAttack(Method):
                 f"got {tuple(update.shape)}, finite: {bool(torch.isfinite(update).all())}"
             )
         return update
+
+    def buffers(self, before: Before, trained: State, layout: Layout) -> State:
+        """Return the buffers to hand over beside the update; by default those that were trained.
+
+        Args:
+            before: What the attacker knows.
+            trained: The buffers after its training, by name, on the CPU; left as they are.
+            layout: Which of them are variances and counters.
+
+        Returns:
+            The same names, shapes and dtypes, finite.
+        """
+        return trained
+
+    def buffers_handed_over(self, before: Before, trained: State, layout: Layout) -> State:
+        """Return the buffers that the agent hands over.
+
+        Raises:
+            ValueError: If the attack's buffers are not those of a model: other names, shapes or
+                dtypes, or not finite.
+        """
+        made = self.buffers(before, trained, layout)
+        alike = made.keys() == trained.keys() and all(
+            made[name].shape == value.shape and made[name].dtype == value.dtype
+            for name, value in trained.items()
+        )
+        if not alike or not all(bool(torch.isfinite(value).all()) for value in made.values()):
+            raise ValueError(
+                f"expected finite buffers of the model from {kind_of(type(self))}: the names, "
+                "shapes and dtypes that it was given"
+            )
+        return made
 
     @abstractmethod
     def craft(self, view: View) -> Tensor:

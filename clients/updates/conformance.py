@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.updates.base import Before, LocalPlan, NotGranted, UpdateAttack, View
 from learning.conformance import (
@@ -23,6 +23,7 @@ from learning.conformance import (
 from learning.method import kind_of
 from learning.seeds import torch_generator
 from learning.training.job import Steering
+from learning.weights import Layout
 
 GRANTS = ("own", "group", "honest")
 
@@ -54,10 +55,11 @@ def check_attack(attack: UpdateAttack) -> None:
 
     Raises:
         AssertionError: In one line, with the attack's kind and the round: if a plan is not valid;
-            if an update is not finite, floating point and of the right shape; if what it was
-            given is changed; if the same view gives two answers, also after other rounds were
-            played; if it draws from torch's global generator; if it asks for the rule without
-            `knows_rule`; if it fails; or if its parameters do not survive JSON.
+            if an update is not finite, floating point and of the right shape; if buffers are not
+            finite, or others than the model's; if what it was given is changed; if the same view
+            gives two answers, also after other rounds were played; if it draws from torch's global
+            generator; if it asks for the rule without `knows_rule`; if it fails; or if its
+            parameters do not survive JSON.
     """
     kind = kind_of(type(attack))
     expect(attack.grant in GRANTS, kind, f"a grant of {GRANTS}", repr(attack.grant))
@@ -94,7 +96,19 @@ def _play(attack: UpdateAttack, view: _Watched, where: str) -> tuple[LocalPlan, 
     expect(not view.refused, where, "knows_rule = True", "an attack that asks for the rule")
     _check_plan(plan, len(view.own), where)
     _check_update(update, view.own, where)
+    _check_buffers(attack, before, where)
     return plan, update
+
+
+def _check_buffers(attack: UpdateAttack, before: Before, where: str) -> None:
+    """Ask twice for the buffers that go with the update."""
+    model = nn.BatchNorm1d(3)
+    layout = Layout(model)
+    given = {name: value + 1 for name, value in layout.rest(model.state_dict()).items()}
+    with nothing_changed(given, where), expected("buffers", where):
+        made, again = (attack.buffers_handed_over(before, given, layout) for _ in range(2))
+    same = all(torch.equal(made[name], again[name]) for name in given)
+    expect(same, where, "the same buffers whenever it is given the same", "two answers")
 
 
 def _check_plan(plan: LocalPlan, width: int, where: str) -> None:

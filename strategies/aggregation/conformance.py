@@ -7,11 +7,11 @@ result in the hull of honest rows) is for the rule's own tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learning.conformance import (
     another_global_seed,
@@ -20,8 +20,11 @@ from learning.conformance import (
     expected,
     nothing_changed,
 )
+from learning.hostile_buffers import hostile_buffers
 from learning.method import kind_of
 from learning.seeds import torch_generator
+from learning.weights import Layout
+from scenarios.federation import FedAvg
 from strategies.aggregation.base import (
     Aggregate,
     Aggregator,
@@ -30,7 +33,9 @@ from strategies.aggregation.base import (
     PreAggregator,
     State,
 )
+from strategies.aggregation.buffers import Buffers
 from strategies.aggregation.updates import Updates
+from strategies.federated import Line, Round, Standing, play_round
 
 MOST = 64  # contributions that are tried in the search for a number that suits a rule
 PROBED = 12  # numbers of contributions for which the rule's word is taken at its face
@@ -58,8 +63,10 @@ def check_aggregator(
 
     The rounds have the smallest numbers of contributions that suit the rule and a few more, in
     float32 and float64; updates that are zero, alike, huge (norm 1e6), tiny (1e-12) or hold one
-    outlier; a single weight; an agent without a share; little memory; and a second round, in which
-    an agent is missing, with the state of the first.
+    outlier; a single weight; an agent without a share; little memory; a second round, in which an
+    agent is missing, with the state of the first; and a model with normalisation layers, of which
+    some agents, as many as the rule's `f` (or a quarter), hand over honest weights with hostile
+    buffers, as the update attack `statistics` does.
 
     Args:
         rule: With its parameters as a scenario would set them.
@@ -71,9 +78,10 @@ def check_aggregator(
         AssertionError: In one line, with the rule's kind and the round: if `infeasible` and
             `aggregate` disagree; if an update, trust, selection or state is not as `Aggregate`
             says; if what it was given is changed; if the same round gives two answers, also after
-            others were played; if it draws from torch's global generator; if less memory gives
-            another result; if a promise is broken; if it fails; or if its parameters do not
-            survive JSON.
+            others were played; if hostile buffers leave the range of honest ones, or those of an
+            agent without trust change the model; if it draws from torch's global generator; if
+            less memory gives another result; if a promise is broken; if it fails; or if its
+            parameters do not survive JSON.
     """
     kind = kind_of(type(rule))
     check_survives_json(rule, kind)
@@ -87,6 +95,7 @@ def check_aggregator(
     for n in sizes:
         _check_memory(rule, n, kind, tolerance)
         _check_next_round(rule, n, kind)
+        _check_buffers(rule, n, kind)
         if permutation:
             _check_permutation(rule, n, kind, tolerance)
         if idempotent:
@@ -280,6 +289,68 @@ def _check_next_round(rule: Aggregator, n: int, kind: str) -> None:
     names = tuple(f"agent-{at:02}" for at in range(1, n + 1))
     later = replace(case.updates, matrix=_rows(n).flip(0), agents=names, round=2)
     _aggregate(rule, _Case(f"{n} rows, the second of two rounds", later, case.context), kind, state)
+
+
+def _check_buffers(rule: Aggregator, n: int, kind: str) -> None:
+    """Let some agents hand over hostile buffers beside the most honest of weights."""
+    hostile = min(int(getattr(rule, "f", n // 4)), (n - 1) // 2)
+    if rule.undefended or not hostile:
+        return
+    where, rows = f"{kind}, {n} rows, {hostile} of them with hostile buffers", _rows(n)
+    rows[:hostile] = rows[hostile:].mean(0)
+    model = nn.BatchNorm1d(5)
+    layout = Layout(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    honest = [_measured(layout, before, at) for at in range(n)]
+    attacked = [
+        _spoilt(layout, state) if at < hostile else state for at, state in enumerate(honest)
+    ]
+    with expected("a round", where):
+        played = _round(rule, rows, layout, attacked, before)
+    _check_range(played.standing.buffers, [before, *honest], where)
+    trust = None if played.aggregate is None else played.aggregate.trust
+    without = [] if trust is None else (trust == 0).nonzero()[:hostile, 0].tolist()
+    other = [_spoilt(layout, s) if at in without else s for at, s in enumerate(honest)]
+    one, again = (_round(rule, rows, layout, states, before) for states in (honest, other))
+    for name, value in one.standing.buffers.items():
+        same = torch.equal(value, again.standing.buffers[name])
+        expect(same, where, f"{name} without a part of agents of no trust", "another value")
+
+
+def _measured(layout: Layout, before: State, at: int) -> dict[str, Tensor]:
+    """Return an honest agent's state: its statistics differ a little from those of the others."""
+    generator = torch_generator(7, "conformance/buffers", round=at + 1)
+    state = {name: value.clone() for name, value in before.items()}
+    for name in layout.buffers:
+        draws = torch.rand(state[name].shape, generator=generator)
+        floating = state[name].is_floating_point()
+        state[name] += (0.2 * draws if floating else torch.tensor(5)).to(state[name].dtype)
+    return state
+
+
+def _spoilt(layout: Layout, state: State) -> dict[str, Tensor]:
+    buffers = {name: state[name] for name in layout.buffers}
+    draws = torch_generator(7, "conformance/hostile")
+    bad = hostile_buffers(buffers, layout.variances, layout.counters, 1e6, 1e-6, draws)
+    return {**state, **bad}
+
+
+def _round(
+    rule: Aggregator, rows: Tensor, layout: Layout, states: Sequence[State], before: State
+) -> Round:
+    updates = _updates(len(rows), rows)
+    buffers = Buffers(updates.agents, layout.stacked(states), layout.variances)
+    start = Standing(torch.zeros(WIDTH, dtype=torch.float64), layout.rest(before))
+    context = _context(rule, WIDTH)
+    return play_round(Line.of([rule]), start, updates, buffers, context, FedAvg())
+
+
+def _check_range(found: State, states: Sequence[State], where: str) -> None:
+    for name, value in found.items():
+        honest = torch.stack([state[name] for state in states])
+        least, most = honest.amin(0), honest.amax(0)
+        fits = bool(((least <= value) & (value <= most)).all())
+        expect(fits, where, f"{name} in the range of honest agents'", str(value.tolist()))
 
 
 def _check_permutation(rule: Aggregator, n: int, kind: str, tolerance: float) -> None:

@@ -332,3 +332,13 @@ def test_parameters_that_do_not_survive_json_are_caught(base, check):
     check(lossy(base)())
     with pytest.raises(AssertionError, match="the same parameters after a round trip"):
         check(lossy(base)(strength=2.0))
+
+
+def test_a_rule_under_which_hostile_statistics_count_is_found(monkeypatch):
+    """Every user's rule meets the update attack `statistics`."""
+    everyone = lambda values, variances: torch.zeros(  # noqa: E731
+        len(next(iter(values.values()))), dtype=torch.bool
+    )
+    monkeypatch.setattr("strategies.aggregation.buffers.far_off", everyone)
+    with pytest.raises(AssertionError, match=r"1 of them with hostile buffers: expected running_"):
+        check_aggregator(Plain())
