@@ -28,7 +28,9 @@ class Statistics(UpdateAttack):
     """
 
     kind: Literal["statistics"] = "statistics"
-    paper: ClassVar[str] = "ours, 2026, after user reports: zhmzm/FLAME #10, zhmzm/FLTrust_pytorch #2"
+    paper: ClassVar[str] = (
+        "ours, 2026, after user reports: zhmzm/FLAME #10, zhmzm/FLTrust_pytorch #2"
+    )
     needs_buffers: ClassVar[bool] = True
 
     shift: float = Field(
