@@ -2,7 +2,7 @@
 
 Model replacement (Bagdasaryan et al., AISTATS 2020) is known to beat the mean and to fail against
 the median. ALIE (Baruch et al., NeurIPS 2019) is known to beat Krum, on skewed data above all;
-`alie_against_krum` plays it at the strength between these two.
+`alie_against_krum` plays it at z = 1.0 too.
 Scores are told as they came, with 95 % intervals over seeds (Student's t); differences are paired
 by seed.
 """
