@@ -24,6 +24,7 @@ from server.results import (
     Summary,
 )
 from server.scoring.findings import is_void
+from server.verdict import ASK_FOR_REPEATS
 
 _QUARANTINES = 10
 _NONE = "-"
@@ -48,6 +49,8 @@ def show(result: GameResult, report: Path | None, console: Console) -> None:
     ):
         console.print(Text(line))
     console.print(Text("\n" + printable(result.verdict[0]), style="bold"))
+    if ASK_FOR_REPEATS in result.verdict:
+        console.print(Text(ASK_FOR_REPEATS))
     if report is not None:
         console.print(Text(f"Report: {printable(str(report))}"), soft_wrap=True)
 

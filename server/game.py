@@ -17,6 +17,7 @@ from scenarios.schema import Scenario
 from server.events import Event, Observer
 from server.referee import Referee
 from server.results import DEFINITIONS, DefenderScores, GameResult, RoundScores
+from server.scoring.beside import Scored, beside
 from server.scoring.triggers import with_distances
 from server.table import Table
 from server.verdict import verdict
@@ -144,12 +145,16 @@ def score_all(
     scenario: Scenario, referee: Referee, outcomes: Mapping[Key, Outcome], observe: Observer
 ) -> dict[str, DefenderScores]:
     """Return the scores of every defender, given its outcome in each world."""
-    scores: dict[str, DefenderScores] = {}
+    scored: dict[str, Scored] = {}
     for done, (name, defences) in enumerate(scenario.defenders.items(), 1):
         own = {world: outcomes[(name, world)] for played, world in outcomes if played == name}
-        scores[name] = referee.score(tuple(kind_of(type(d)) for d in defences), own)
+        scored[name] = referee.scored(tuple(kind_of(type(d)) for d in defences), own)
         observe(Event("scoring", done, len(scenario.defenders), name))
-    return scores
+    reference = scored[scenario.reference]
+    return {
+        name: own.scores if own is reference else beside(own, reference)
+        for name, own in scored.items()
+    }
 
 
 def result_of(

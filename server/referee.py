@@ -35,6 +35,7 @@ from server.scoring.accuracy import clean_accuracy, clean_hits, validation_accur
 from server.scoring.adversarial import Targets, adversarial_accuracy
 from server.scoring.agents import AgentAnswers, agent_scores, counted_hits
 from server.scoring.answers import Asked, Engine, ToAll, answer_everybody, ask
+from server.scoring.beside import Scored
 from server.scoring.cross import LIMIT, cross_asr
 from server.scoring.curves import curves
 from server.scoring.filters import filter_scores
@@ -159,7 +160,11 @@ class Referee:
         }
 
     def score(self, defences: tuple[str, ...], outcomes: Mapping[str, Outcome]) -> DefenderScores:
-        """Return all scores of one defender.
+        """Return all scores of one defender; see `scored`."""
+        return self.scored(defences, outcomes).scores
+
+    def scored(self, defences: tuple[str, ...], outcomes: Mapping[str, Outcome]) -> Scored:
+        """Return all scores of one defender, and what a comparison with another needs.
 
         Args:
             defences: Its defences, by kind, in order.
@@ -203,7 +208,18 @@ class Referee:
             validation_accuracy=validation_accuracy(predictor),
             constant_accuracy=_constant(self._sealed.test_y),
         )
-        return judged(scores, sum(agent.malicious for agent in self._roster))
+        return Scored(
+            judged(scores, sum(agent.malicious for agent in self._roster)),
+            clean_hits(tests[ATTACKED], self._sealed.test_y),
+            {
+                name: counted_hits(self._sealed.run_time[name], answers[name]).together[0]
+                for name in cheats
+            },
+            {
+                group: tuple(name for name in names if name in cheats)
+                for group, names in self._members().items()
+            },
+        )
 
     def glance(self, outcome: Outcome) -> Glance:
         """Return the few scores that are followed round by round, in the attacked game."""
@@ -292,11 +308,17 @@ class Referee:
     def _groups(
         self, agents: Mapping[str, AgentScores], answers: Mapping[str, AgentAnswers]
     ) -> dict[str, GroupScores]:
+        return {
+            group: self._group(names, agents, answers) for group, names in self._members().items()
+        }
+
+    def _members(self) -> dict[str, list[str]]:
+        """Return the scored malicious agents by group."""
         members: dict[str, list[str]] = {}
         for agent in self._scored:
             if agent.malicious:
                 members.setdefault(agent.group, []).append(agent.name)
-        return {group: self._group(names, agents, answers) for group, names in members.items()}
+        return members
 
     def _group(
         self,

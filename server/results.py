@@ -213,6 +213,8 @@ class GroupScores(_Record):
         effect: asr - asr_untrained over all agents, input by input.
         comparison: Of the agents that were also played alone; None where none was.
         finding: What may be said of the group; None in a result that was not judged.
+        against: asr - asr of the reference defender over all agents, input by input, in the games
+            themselves (one training of each); None for the reference.
     """
 
     asr: Summary
@@ -227,6 +229,7 @@ class GroupScores(_Record):
     effect: Difference | None = None
     comparison: Comparison | None = None
     finding: Finding | None = None
+    against: Difference | None = None
 
 
 class FilterScores(_Record):
@@ -360,6 +363,8 @@ class DefenderScores(_Record):
         damage: Clean accuracy lost against the game without attackers, test input by test input,
             in the game itself (one training of each); asked for by the malicious agents where
             models differ by asking agent.
+        clean_against: Clean accuracy - that of the reference defender, test input by test input;
+            None for the reference.
     """
 
     defences: tuple[str, ...]
@@ -379,6 +384,7 @@ class DefenderScores(_Record):
     validation_accuracy: Score | None = None
     constant_accuracy: Share | None = None
     damage: Difference | None = None
+    clean_against: Difference | None = None
 
 
 class RoundDetection(_Record):

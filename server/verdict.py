@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from learning.statistics import MIN_CLUSTERS, Interval, independent_difference
+from learning.statistics import MIN_CLUSTERS
 from server.results import (
     AgentRecord,
     Comparison,
@@ -248,25 +248,26 @@ def _defender(name: str, scores: DefenderScores, reference: DefenderScores) -> l
     if void is not None:
         return [f"{name}: {void}", *_removals(name, scores)]
     parts = [
-        f"ASR of {group} {_beside(own.asr.pooled, reference.groups[group].asr.pooled)}"
-        f"{_unseen(own)}"
+        f"ASR of {group} {_beside(own, reference.groups[group])}{_unseen(own)}"
         for group, own in scores.groups.items()
         if own.asr.agents and group in reference.groups
     ]
-    clean = f"{_clean(scores)}, {_compared(scores.clean_accuracy, reference.clean_accuracy)}"
+    clean = f"{_clean(scores)}, {_compared(scores.clean_against)}"
     return [f"{name}: " + "; ".join([*parts, clean]) + ".", *_removals(name, scores)]
 
 
-def _beside(own: Score, other: Score) -> str:
-    if own.value is None or other.value is None:
+def _beside(own: GroupScores, other: GroupScores) -> str:
+    values = own.asr.pooled.value, other.asr.pooled.value
+    if None in values:
         return "has no inputs"
-    return f"{_percent(own.value)} against {_percent(other.value)}, {_compared(own, other)}"
+    one, two = map(_percent, values)
+    return f"{one} against {two}, {_compared(own.against)}"
 
 
-def _compared(own: Score, other: Score) -> str:
-    if own.value is None or other.value is None:
+def _compared(gap: Difference | None) -> str:
+    """Say how a score of the same inputs differs from the reference's, in this training."""
+    if gap is None or gap.value is None:
         return "not comparable"
-    gap = independent_difference(_interval(own), _interval(other))
     if gap.low <= 0 <= gap.high:
         return f"which {UNTOLD}"
     return f"{'lower' if gap.value < 0 else 'higher'} by {points_of(abs(gap.value))} points"
@@ -340,10 +341,6 @@ def no_better(scores: GroupScores) -> str:
 
 def _points(gap: Difference) -> str:
     return "unknown" if gap.value is None else f"{points_of(gap.value)} points"
-
-
-def _interval(score: Score) -> Interval:
-    return Interval(score.value if score.value is not None else float("nan"), score.low, score.high)
 
 
 def points_of(value: float) -> str:

@@ -17,6 +17,7 @@ from learning.training.job import Trained
 from scenarios.schema import RefereeSpec
 from server.referee import Referee
 from server.results import AgentRecord
+from server.scoring.beside import beside
 from server.scoring.scores import share
 from server.sealed import RunTimeSet, Sealed, Truth
 from strategies.base import Predictor, Verdict
@@ -230,6 +231,23 @@ def test_all_attackers_are_played_alone_where_that_is_affordable():
     assert len(sample(12)) == 12
     assert len(sample(11)) == 2
     assert RefereeSpec().alone == "auto"
+
+
+def test_a_defender_is_compared_with_the_reference_input_by_input():
+    roster, pool, sealed = game()
+    referee = Referee(sealed, roster, RefereeSpec(alone=0), 0)
+    one, two = (
+        referee.scored((), {"attacked": outcome(pool, model)})
+        for model in (ByPixel(trigger_to=1), ByPixel(wrong=(2,)))
+    )
+    ours = beside(two, one)
+    mallory = ours.groups["mallory"]
+    assert mallory.against.value == pytest.approx(
+        mallory.asr.pooled.value - one.scores.groups["mallory"].asr.pooled.value
+    )
+    assert mallory.against.count == mallory.asr.pooled.count
+    assert ours.groups["flipper"].against is None
+    assert (ours.clean_against.value, ours.clean_against.count) == (-0.25, 40)
 
 
 def test_a_model_no_better_than_a_constant_answer_is_judged_void():

@@ -285,16 +285,28 @@ def test_an_attack_is_compared_with_its_control_on_the_same_inputs(hits, control
     assert not any("cannot be told apart from a model" in line for line in text)
 
 
+def beside(own, other, count=300):
+    """Return own - other of the same inputs, from hits of `count`."""
+    return effect(own, other, count, 1, 1)
+
+
 def test_each_defence_is_set_beside_undefended():
+    low = group(2, agents=1).model_copy(update={"against": beside(6, 270)})
+    even = group(89).model_copy(update={"against": beside(267, 268)})
     text = verdict(
         {
-            "filtered": scores({"m": group(2)}, clean=900, defences=("ss",)),
+            "filtered": scores(
+                {"m": low}, clean=900, defences=("ss",), clean_against=beside(900, 950, 1000)
+            ),
             "undefended": scores({"m": group(90)}),
-            "hooked": scores({"m": group(89)}, clean=951, free=None, defences=("cutmix",)),
+            "hooked": scores(
+                {"m": even}, clean=951, free=None, defences=("cutmix",),
+                clean_against=beside(951, 950, 1000),
+            ),
         },
         ROSTER,
         (),
-    )
+    )  # fmt: skip
     (filtered,) = [s for s in text if s.startswith("filtered: ASR")]
     assert "ASR of m 2 % against 90 %, lower by 88 points" in filtered
     assert "it cannot be told apart from a model that never saw the trigger, 2 %" in filtered
@@ -303,6 +315,20 @@ def test_each_defence_is_set_beside_undefended():
     assert "89 % against 90 %, which cannot be told apart;" in hooked
     assert hooked.endswith("clean accuracy 95.1 %, which cannot be told apart.")
     assert "The undefended model has clean accuracy 95 % (96 % without attackers)." in text
+
+
+def test_defenders_are_compared_on_the_same_inputs():
+    # Two intervals that overlap, although every input that differs speaks for one side (audit A6).
+    own, other = share(270, 300), share(282, 300)
+    assert own.high >= other.low
+    less = group(90).model_copy(update={"against": beside(270, 282)})
+    text = verdict(
+        {"undefended": scores({"m": group(94)}), "f": scores({"m": less}, defences=("x",))},
+        ROSTER,
+        (),
+    )
+    (line,) = [s for s in text if s.startswith("f: ASR")]
+    assert "90 % against 94 %, lower by 4 points" in line
 
 
 def test_without_an_undefended_game_the_first_defender_is_the_reference():
