@@ -113,7 +113,7 @@ OTHERS = {
     "strategies/hooks/poison_patches.py": "a draw among places",
 }
 EXEMPT = ("gib", "mib", "memory", "2 ** 20", "2 ** 30", "float", "play.round")
-ROUNDS = {"round", "rint", "floor", "ceil", "trunc", "fix", "around"}
+ROUNDS = {"round", "rint", "floor", "ceil", "trunc", "fix"}
 
 
 def roundings(path):
@@ -130,6 +130,8 @@ def roundings(path):
             isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult | ast.Div)
             for part in inside
         )
+        if called == "round" and len(node.args) > 1:
+            continue  # to so many decimals
         cut = called in ROUNDS or (scaled and called in {"int", "astype", "long"})
         if cut and not any(word in ast.unparse(node).lower() for word in EXEMPT):
             yield f"line {node.lineno}: {ast.unparse(node)}"
