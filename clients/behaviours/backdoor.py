@@ -31,7 +31,8 @@ class Backdoor(Behaviour):
         0.2,
         ge=0,
         le=1,
-        description="Share of the rows that is poisoned (S1's p0; S1 holds it at 0.2).",
+        description="Share of the rows that is poisoned, rounded as poison_count says (S1's p0; S1 "
+        "holds it at 0.2).",
         json_schema_extra={"origin": "paper"},
     )
     rate_of: Literal["share", "eligible"] = Field(

@@ -40,7 +40,7 @@ class CleanLabel(Behaviour):
         0.2,
         ge=0,
         le=1,
-        description="Share of the rows that is poisoned.",
+        description="Share of the rows that is poisoned, rounded as poison_count says.",
         json_schema_extra={"origin": "ours"},
     )
     rate_of: Literal["share", "eligible"] = Field(

@@ -47,8 +47,8 @@ class EdgeCase(Behaviour):
         0.2,
         gt=0,
         le=1,
-        description="Share of the agent's rows of the source class that is its tail, at least one "
-        "row.",
+        description="Share of the agent's rows of the source class that is its tail, rounded as "
+        "poison_count says; at least one row.",
         json_schema_extra={"origin": "ours"},
     )
 

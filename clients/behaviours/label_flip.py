@@ -29,7 +29,7 @@ class LabelFlip(Behaviour):
         0.2,
         ge=0,
         le=1,
-        description="Share of the rows whose label is flipped.",
+        description="Share of the rows whose label is flipped, rounded as poison_count says.",
         json_schema_extra={"origin": "ours"},
     )
     mode: Literal["random", "next", "mirror"] = Field(
