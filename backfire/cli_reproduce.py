@@ -74,6 +74,14 @@ def reproduce(
             "folder of a finished sweep.",
         ),
     ] = None,
+    fill: Annotated[
+        Path | None,
+        typer.Option(
+            "--fill",
+            metavar="PAGE",
+            help="Play nothing: write the marked tables of a page anew from the scores beside it.",
+        ),
+    ] = None,
     open_report: Annotated[
         bool | None,
         typer.Option("--open/--no-open", help="Open the report; by default in a terminal."),
@@ -85,12 +93,16 @@ def reproduce(
     """Play a table of a paper and set what was found beside what is printed.
 
     What was played before is kept. With --from nothing is played: the page is written again from
-    its scores. Without NAME the tables are listed.
+    its scores. Where --markdown writes over a page it says which verdicts changed. With --fill the
+    summaries of a page written by hand are made anew. Without NAME the tables are listed.
 
     Exit code 0: played, whatever the verdicts are. 2: the command is wrong. 3: a cell could not be
     played.
     """
     with told(debug=debug, json_output=json_output):
+        if fill is not None:
+            _fill(fill, json_output=json_output)
+            return
         if name is None:
             _list(json_output=json_output)
             return
@@ -199,9 +211,11 @@ def _write(
     if markdown is None:
         return {}
     from backfire.sweep_results import write_markdown
+    from backfire.sweeps.page_scores import beside
 
-    beside = write_markdown(markdown, table, scores, replay)
-    return {"Markdown": str(markdown), "Scores": str(beside)}
+    for change in write_markdown(markdown, table, scores, replay):
+        typer.echo(f"changed {printable(str(change), 500)}", err=True)
+    return {"Markdown": str(markdown), "Scores": str(beside(markdown))}
 
 
 def _tell(table: SweepTable, written: Mapping[str, str], *, plain: bool) -> None:
@@ -276,6 +290,21 @@ def _as_json(table: SweepTable) -> dict[str, Any]:
             for line in side.figures
         ],
     }
+
+
+def _fill(page: Path, *, json_output: bool) -> None:
+    from backfire.summary_pages import filled
+    from server.atomic import write_bytes
+
+    found = filled(page)
+    write_bytes(page, found.text.encode())
+    if json_output:
+        typer.echo(json.dumps({"made": found.made, "kept": found.kept}, indent=2))
+        return
+    for words in found.made:
+        typer.echo(f"made: {printable(words, 200)}")
+    for words in found.kept:
+        typer.echo(f"left as it is, no scores: {printable(words, 200)}")
 
 
 def _list(*, json_output: bool) -> None:

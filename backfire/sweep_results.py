@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backfire.analysis.card import card_of, write_card
+from backfire.analysis.changed_verdicts import Change, changes
 from backfire.analysis.published_text import markdown
 from backfire.analysis.sweep_table import SweepTable, read_sweep, table_of
 from backfire.errors import UsageError
@@ -55,7 +56,9 @@ def from_scores(path: Path, sweep: Sweep, replay: str) -> tuple[SweepTable, Page
     return table_of(sweep, scores.rows, replay, {}), scores
 
 
-def write_markdown(file: Path, table: SweepTable, scores: PageScores, replay: str = "") -> Path:
+def write_markdown(
+    file: Path, table: SweepTable, scores: PageScores, replay: str = ""
+) -> list[Change]:
     """Write the table beside the paper as Markdown, and its scores beside the Markdown.
 
     Args:
@@ -65,7 +68,7 @@ def write_markdown(file: Path, table: SweepTable, scores: PageScores, replay: st
         replay: The command to print; by default that of the sweep.
 
     Returns:
-        The scores file.
+        The verdicts that differ from those of the page that was there before.
 
     Raises:
         UsageError: If the sweep says nothing of a paper.
@@ -73,13 +76,14 @@ def write_markdown(file: Path, table: SweepTable, scores: PageScores, replay: st
     """
     text = page_of(table, replay)
     try:
+        old = file.read_text("utf-8", "replace") if file.is_file() else text
         write_bytes(beside(file), scores.data)
         write_bytes(file, text.encode("utf-8", "replace"))
     except OSError as error:
         raise RunFolderError(
             f"{file}: expected a file that can be written, got: {error.strerror or error}"
         ) from None
-    return beside(file)
+    return changes(old, text)
 
 
 def page_of(table: SweepTable, replay: str = "") -> str:

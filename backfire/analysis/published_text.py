@@ -144,7 +144,7 @@ def _claims(claims: Sequence[ClaimLine]) -> Iterator[str]:
         (f"{number}. {line.claim.text}", claim_words(line), line.verdict)
         for number, line in enumerate(claims, start=1)
     ]
-    yield _table(("paper", "ours", "verdict"), rows)
+    yield table_of_cells(("paper", "ours", "verdict"), rows)
     several = [(k, line) for k, line in enumerate(claims, 1) if len(line.comparisons) > 1]
     single = [
         (str(k), comparison_words(line, one), _difference(one), one.verdict)
@@ -155,7 +155,7 @@ def _claims(claims: Sequence[ClaimLine]) -> Iterator[str]:
         return
     yield "### Comparison by comparison"
     head = ("claim", "compared", "difference", "verdict")
-    shown = _table(head, single[:MAX_COMPARISONS])
+    shown = table_of_cells(head, single[:MAX_COMPARISONS])
     more = len(single) - MAX_COMPARISONS
     yield shown + (f"\n\n{more} more stand in the report." if more > 0 else "")
 
@@ -177,7 +177,7 @@ def _figures(table: SideBySide) -> Iterator[str]:
         )
         for line in table.figures
     ]
-    yield _table(("place", "paper", "ours", "verdict", "why"), rows)
+    yield table_of_cells(("place", "paper", "ours", "verdict", "why"), rows)
 
 
 def why_words(line: FigureLine, table: SideBySide) -> str:
@@ -192,7 +192,8 @@ def _difference(one: Comparison) -> str:
     return f"{estimate_words(one.difference, signed=True)}{p}" + (f"; {one.why}" if one.why else "")
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table_of_cells(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown; cells are foreign text, verdicts have their marks."""
     lines = [_row(head), _row(["---"] * len(head))]
     for row in rows:
         cells = [

@@ -63,6 +63,29 @@ def test_paired_interval_of_newcombes_own_example():
     assert (value, low, high) == pytest.approx((0.2, 0.0569, 0.3404), abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("cells", "phi"),
+    [
+        # ad - bc = 402, less half of the 50 pairs: 377 over the root of 26 * 24 * 23 * 27.
+        ((20, 6, 3, 21), 377 / (26 * 24 * 23 * 27) ** 0.5),
+        # ad - bc = 5 is less than half of the 19 pairs: no correlation is left.
+        ((5, 5, 4, 5), 0.0),
+        # Negative: Newcombe corrects none.
+        ((36, 12, 2, 0), -24 / (48 * 2 * 38 * 12) ** 0.5),
+    ],
+)
+def test_a_positive_correlation_of_pairs_is_corrected_for_continuity(cells, phi):
+    # Newcombe's method 10 in float64 from Wilson's intervals of scipy, the correlation by hand.
+    a, b, c, _ = cells
+    n = sum(cells)
+    one, two = (binomtest(k, n).proportion_ci(0.95, method="wilson") for k in (a + b, a + c))
+    p, q = (a + b) / n, (a + c) / n
+    down, up = (p - one.low, two.high - q), (one.high - p, q - two.low)
+    joined = [(x**2 - 2 * phi * x * y + y**2) ** 0.5 for x, y in (down, up)]
+    found = paired_difference(*table(*cells))
+    assert found == pytest.approx((p - q, p - q - joined[0], p - q + joined[1]), abs=1e-12)
+
+
 @given(st.tuples(*[st.integers(0, 40)] * 4).filter(sum))
 @settings(max_examples=200, deadline=None)
 def test_paired_interval_holds_its_estimate_and_turns_with_its_sides(cells):
