@@ -182,6 +182,10 @@ class Referee:
             for agent in self._scored
         }
         tests = self._tests(outcomes)
+        withstood = {
+            attack.title: adversarial_accuracy(attack, predictor, self._targets, self._engine)
+            for attack in self._spec.adversarial
+        }
         cheats = [own.agent for own in self._sets(triggered=True)]
         scores = DefenderScores(
             defences=defences,
@@ -190,10 +194,7 @@ class Referee:
             if ATTACKER_FREE in tests
             else None,
             damage=self._damage(tests, predictor),
-            adversarial_accuracy={
-                attack.title: adversarial_accuracy(attack, predictor, self._targets, self._engine)
-                for attack in self._spec.adversarial
-            },
+            adversarial_accuracy={title: one.accuracy for title, one in withstood.items()},
             groups=self._groups(agents, answers),
             malicious=self._group(cheats, agents, answers) if cheats else None,
             agents=agents,
@@ -204,7 +205,11 @@ class Referee:
             curves=curves(predictor),
             work=predictor.work,
             guess_accuracy=_guesses(agents),
-            notes=(*self._notes(predictor), *undecided_notes(tests, answers)),
+            notes=(
+                *self._notes(predictor),
+                *(note for one in withstood.values() for note in one.notes),
+                *undecided_notes(tests, answers),
+            ),
             validation_accuracy=validation_accuracy(predictor),
             constant_accuracy=_constant(self._sealed.test_y),
         )

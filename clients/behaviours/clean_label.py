@@ -120,7 +120,16 @@ class CleanLabel(Behaviour):
             lr=self.surrogate_lr,
             batch_size=self.surrogate_batch,
         )
-        attack = PGD(norm=self.norm, epsilon=self.epsilon, steps=self.steps, random_start=False)
+        # As Turner et al. play it: as far as the steps lead, also beyond the first error.
+        attack = PGD(
+            norm=self.norm,
+            epsilon=self.epsilon,
+            steps=self.steps,
+            random_start=False,
+            loss="cross_entropy",
+            schedule="constant",
+            keep="last",
+        )
         moved = [
             attack.perturb(model, x[chunk], y[chunk], generator)
             for chunk in torch.split(torch.tensor(rows), _CHUNK)

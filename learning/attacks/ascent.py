@@ -1,21 +1,23 @@
-"""Projected gradient ascent on the loss, the part that FGSM and PGD share."""
+"""The way up that FGSM and PGD share: a ball, directions in it, and the inputs under attack."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from learning.attacks.losses import Objective, unit_of
 
 Norm = Literal["linf", "l2"]
 Radius = Annotated[float, Field(ge=0, le=10_000)]
 
-_TINY = 1e-12  # keeps a zero gradient from being divided by zero
+_TINY = 1e-12  # keeps a perturbation of 0 from being divided by zero
 
 
 @contextmanager
@@ -31,48 +33,81 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def ascend(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    start: Tensor,
-    *,
-    norm: Norm,
-    epsilon: float,
-    step_size: float,
-    steps: int,
-) -> Tensor:
-    """Climb the cross-entropy from `start`, in the ball of `epsilon` around `x` and in [0, 1].
+@dataclass(frozen=True)
+class Ball:
+    """The perturbations that an attack may make.
 
-    Only the gradient of the inputs is computed; the parameters' `grad` is left alone.
-
-    Args:
-        model: Gives logits (n, classes); call within `evaluating`.
-        x: Inputs, float (n, C, H, W), in [0, 1].
-        y: True labels, int64 (n,).
-        start: First iterate, same shape and type as `x`.
-        norm: Of the ball and of the step.
-        epsilon: Radius of the ball, in units of the inputs.
-        step_size: Length of a step in `norm`.
-        steps: Number of steps.
-
-    Returns:
-        The last iterate.
+    Attributes:
+        norm: Of the ball and of steps in it.
+        epsilon: Radius, in units of the inputs.
     """
-    at = start
-    for _ in range(steps):
-        leaf = at.detach().requires_grad_()
-        loss = F.cross_entropy(model(leaf), y, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, leaf)
-        at = at + step_size * _unit(gradient.nan_to_num(0.0), norm)
-        at = (x + into_ball(at - x, norm, epsilon)).clamp(0, 1)
-    return at.detach()
+
+    norm: Norm
+    epsilon: float
+
+    def around(self, x: Tensor, at: Tensor) -> Tensor:
+        """Return the inputs `at` cut to the ball around `x` and to the box [0, 1]."""
+        return (x + into_ball(at - x, self.norm, self.epsilon)).clamp(0, 1)
+
+    def random(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a uniform point of the ball around each input, cut to the box."""
+        return (x + random_in_ball(x, self.norm, self.epsilon, generator)).clamp(0, 1)
 
 
-def _unit(gradient: Tensor, norm: Norm) -> Tensor:
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs under attack.
+
+    Attributes:
+        rows: Their positions in the batch, int64 (n,).
+        x: Clean, float (n, C, H, W), in [0, 1].
+        y: True labels, int64 (n,).
+        unit: By how much their clean logits differ, (n, 1); see `unit_of`.
+    """
+
+    rows: Tensor
+    x: Tensor
+    y: Tensor
+    unit: Tensor
+
+    def take(self, index: Tensor) -> Inputs:
+        """Return some of them: positions in these, or a mask."""
+        return Inputs(self.rows[index], self.x[index], self.y[index], self.unit[index])
+
+
+def under_attack(model: nn.Module, x: Tensor, y: Tensor) -> Inputs:
+    """Return a batch under attack; the model is asked for the unit of its logits."""
+    with torch.no_grad():
+        unit = unit_of(model(x))
+    return Inputs(torch.arange(len(x), device=x.device), x, y.to(x.device), unit)
+
+
+def probe(
+    model: nn.Module, inputs: Inputs, at: Tensor, objective: Objective
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits (n, classes), loss (n,) and its gradient (n, C, H, W) of the inputs `at`.
+
+    The gradient of a model that has none is 0. Only that of the inputs is computed; the
+    parameters' `grad` is left alone. Call within `evaluating`.
+    """
+    leaf = at.detach().requires_grad_()
+    logits = model(leaf)
+    loss = objective(logits, inputs.y, inputs.unit)
+    gradient = torch.zeros_like(at)
+    if loss.requires_grad:
+        (found,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
+        gradient = gradient if found is None else found.nan_to_num(0.0)
+    return logits.detach(), loss.detach(), gradient
+
+
+def direction(gradient: Tensor, norm: Norm) -> Tensor:
+    """Return the steepest step of length 1 in `norm`, (n, ...); none where the gradient is 0."""
     if norm == "linf":
         return gradient.sign()
-    return gradient / _lengths(gradient).clamp_min(_TINY)
+    # By the largest entry first: squares of very small and very large ones leave float32's range.
+    largest = gradient.flatten(1).abs().amax(1).reshape(-1, *[1] * (gradient.dim() - 1))
+    rows = gradient / torch.where(largest > 0, largest, 1.0)
+    return rows / _lengths(rows).clamp_min(_TINY)
 
 
 def into_ball(delta: Tensor, norm: Norm, epsilon: float) -> Tensor:

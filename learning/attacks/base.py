@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from learning.attacks.ascent import Ball
 from learning.method import Method
 
 
@@ -17,6 +18,11 @@ class InputAttack(Method):
     @abstractmethod
     def title(self) -> str:
         """The attack with norm, radius and steps, such as ``pgd linf 0.1 x20``."""
+
+    @property
+    def ball(self) -> Ball | None:
+        """The perturbations that the attack may make; None where they are no norm ball."""
+        return None
 
     @abstractmethod
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:

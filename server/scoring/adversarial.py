@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from learning.attacks.ascent import under_attack
 from learning.attacks.base import InputAttack
 from learning.pool import Floats, Ints
 from learning.seeds import numpy_generator, torch_generator
 from server.results import Score
 from server.scoring.answers import Engine
-from server.scoring.predict import as_one, predicted, scoring
+from server.scoring.masking import Signs, signs_of, told
+from server.scoring.predict import Classes, as_one, predicted, scoring
 from server.scoring.rows import Rows
 from server.scoring.scores import share
 from strategies.base import Predictor
@@ -45,10 +48,24 @@ class Targets:
         return cls(x[index], y[index], seed)
 
 
+class Withstood(NamedTuple):
+    """What an attack leaves right.
+
+    Attributes:
+        accuracy: Adversarial accuracy.
+        notes: Signs that the attack was misled, one line each; see `masking`.
+    """
+
+    accuracy: Score
+    notes: tuple[str, ...]
+
+
 def adversarial_accuracy(
     attack: InputAttack, predictor: Predictor, targets: Targets, engine: Engine
-) -> Score:
+) -> Withstood:
     """Attack the shared models (their mean softmax where there are several).
+
+    Inputs that are wrong from the start are not attacked.
 
     Args:
         attack: The attack on inputs.
@@ -57,26 +74,33 @@ def adversarial_accuracy(
         engine: Where to compute.
     """
     module = as_one(predictor.shared)
-    hits = sum(
-        _survivors(module, attack, targets, start, engine)
-        for start in range(0, len(targets.y), BLOCK)
+    signs = sum(
+        (
+            _block(module, attack, targets, start, engine)
+            for start in range(0, len(targets.y), BLOCK)
+        ),
+        Signs(),
     )
-    return share(hits, len(targets.y))
+    return Withstood(share(signs.stood, len(targets.y)), told(signs, attack.title))
 
 
-def _survivors(
+def _block(
     module: nn.Module, attack: InputAttack, targets: Targets, start: int, engine: Engine
-) -> int:
+) -> Signs:
     x, y = targets.x[start : start + BLOCK], targets.y[start : start + BLOCK]
-    generator = torch_generator(targets.seed, f"referee/{attack.title}", round=start // BLOCK)
+    right = _answers(module, x, engine) == y
+    if not right.any():
+        return Signs()
+    x, y, number = x[right], y[right], start // BLOCK
     with scoring(module, engine.device):
-        attacked = attack.perturb(
-            module,
-            torch.from_numpy(x).to(engine.device),
-            torch.from_numpy(y).to(engine.device),
-            generator,
-        )
-    both = Rows([x, np.asarray(attacked.detach().cpu().numpy(), dtype=np.float32)])
-    answers = predicted(module, both, np.arange(len(both)), engine.device, BLOCK)
-    right = answers == np.tile(y, 2)
-    return int((right[: len(y)] & right[len(y) :]).sum())
+        inputs = under_attack(module, torch.from_numpy(x).to(engine.device), torch.from_numpy(y))
+        draws = torch_generator(targets.seed, f"referee/{attack.title}", round=number)
+        attacked = attack.perturb(module, inputs.x, inputs.y, draws).detach()
+        stood = _answers(module, np.asarray(attacked.cpu().numpy(), np.float32), engine) == y
+        draws = torch_generator(targets.seed, f"referee/{attack.title}/search", round=number)
+        left = torch.from_numpy(stood).to(engine.device)
+        return signs_of(module, inputs, attacked, left, attack.ball, draws)
+
+
+def _answers(module: nn.Module, x: Floats, engine: Engine) -> Classes:
+    return predicted(module, Rows([x]), np.arange(len(x)), engine.device, BLOCK)

@@ -44,9 +44,13 @@ def foolbox_run(attack, model, inputs, epsilon):
     return attack(wrapped, *inputs, epsilons=epsilon)[1]
 
 
+RANDOM = {"loss": "cross_entropy", "schedule": "constant", "keep": "last"}
+PLAIN = RANDOM | {"random_start": False}
+
+
 def test_pgd_linf_equals_foolbox_bit_for_bit(model, inputs):
     theirs = fb.attacks.LinfPGD(abs_stepsize=2 / 255, steps=10, random_start=False)
-    ours = PGD(epsilon=8 / 255, step_size=2 / 255, steps=10, random_start=False)
+    ours = PGD(epsilon=8 / 255, step_size=2 / 255, steps=10, **PLAIN)
     expected = foolbox_run(theirs, model, inputs, 8 / 255)
     assert torch.equal(ours.perturb(model, *inputs, generator()), expected)
     assert not torch.equal(expected, inputs[0])
@@ -55,16 +59,18 @@ def test_pgd_linf_equals_foolbox_bit_for_bit(model, inputs):
 def test_fgsm_linf_equals_foolbox_bit_for_bit(model, inputs):
     theirs = fb.attacks.LinfFastGradientAttack(random_start=False)
     expected = foolbox_run(theirs, model, inputs, 8 / 255)
-    assert torch.equal(FGSM(epsilon=8 / 255).perturb(model, *inputs, generator()), expected)
+    ours = FGSM(epsilon=8 / 255, loss="cross_entropy")
+    assert torch.equal(ours.perturb(model, *inputs, generator()), expected)
 
 
 def test_l2_attacks_are_close_to_foolbox(model, inputs):
     pgd = fb.attacks.L2PGD(abs_stepsize=0.1, steps=10, random_start=False)
-    ours = PGD(norm="l2", epsilon=0.5, step_size=0.1, steps=10, random_start=False)
+    ours = PGD(norm="l2", epsilon=0.5, step_size=0.1, steps=10, **PLAIN)
     expected = foolbox_run(pgd, model, inputs, 0.5)
     assert torch.allclose(ours.perturb(model, *inputs, generator()), expected, atol=1e-6)
     fgm = foolbox_run(fb.attacks.L2FastGradientAttack(random_start=False), model, inputs, 0.5)
-    ours_fgm = FGSM(norm="l2", epsilon=0.5).perturb(model, *inputs, generator())
+    plain = FGSM(norm="l2", epsilon=0.5, loss="cross_entropy")
+    ours_fgm = plain.perturb(model, *inputs, generator())
     assert torch.allclose(ours_fgm, fgm, atol=1e-6)
 
 
@@ -92,7 +98,7 @@ def test_path_length_on_a_linear_model_is_the_closed_form(norm, dual):
     expected = torch.ceil(f.abs() / (alpha * w.norm(dual)))
     length = torch.zeros(len(x), dtype=torch.float64)
     for steps in range(1, 9):
-        attack = PGD(norm=norm, epsilon=1e3, step_size=alpha, steps=steps, random_start=False)
+        attack = PGD(norm=norm, epsilon=1e3, step_size=alpha, steps=steps, **PLAIN)
         moved = attack.perturb(model, x, y, generator())
         assert moved.min() > 0
         assert moved.max() < 1
@@ -155,8 +161,9 @@ def test_restarts_keep_the_worst_case_of_each_input():
     y = torch.ones(400, dtype=torch.int64)
     model = Bumps()
     seen = [
-        accuracy(model, PGD(epsilon=0.4, steps=1, restarts=n).perturb(model, x, y, generator()), y)
+        accuracy(model, blind.perturb(model, x, y, generator()), y)
         for n in (1, 2, 4, 8)
+        for blind in [PGD(epsilon=0.4, steps=1, restarts=n, **RANDOM)]
     ]
     expected = [0.5**n for n in (1, 2, 4, 8)]
     # Keeping the last restart instead of the worst would leave all of them at 0.5.
@@ -175,7 +182,8 @@ def test_restarts_prefer_a_wrong_prediction_over_a_higher_loss():
             return torch.where(low[:, None], right, wrong) + 0 * x.sum(dim=(1, 2, 3))[:, None]
 
     x, y = torch.full((200, 1, 1, 1), 0.5), torch.zeros(200, dtype=torch.int64)
-    moved = PGD(epsilon=0.4, steps=1, restarts=8).perturb(Trap(), x, y, generator())
+    attack = PGD(epsilon=0.4, steps=1, restarts=8, **RANDOM)
+    moved = attack.perturb(Trap(), x, y, generator())
     loss = nn.functional.cross_entropy(
         Trap()(torch.tensor([0.2, 0.8])[:, None, None, None]), y[:2], reduction="none"
     )
@@ -226,11 +234,20 @@ def test_restarts_without_random_starts_are_refused():
 
 
 CASES = {
-    "fgsm": [FGSM(), FGSM(norm="l2", epsilon=0.5)],
+    "fgsm": [
+        FGSM(),
+        FGSM(norm="l2", epsilon=0.5),
+        FGSM(loss="margin"),
+        FGSM(loss="cross_entropy"),
+    ],
     "pgd": [
         PGD(steps=2),
         PGD(norm="l2", epsilon=0.5, steps=2, restarts=2),
         PGD(random_start=False, steps=2, step_size=0.01),
+        PGD(steps=2, loss="cross_entropy"),
+        PGD(steps=2, loss="margin", schedule="constant"),
+        PGD(steps=2, keep="last"),
+        PGD(steps=2, **PLAIN),
     ],
 }
 FOUND = discover(InputAttack, "learning.attacks")
@@ -241,6 +258,9 @@ def test_every_attack_is_covered_and_titled_by_its_settings():
     titles = [case.title for cases in CASES.values() for case in cases]
     assert len(set(titles)) == len(titles)
     assert PGD(epsilon=0.1).title == "pgd linf 0.1 x20"
+    assert PGD(**PLAIN).title == (
+        "pgd linf 0.0313725 x20 from the input cross-entropy constant steps last point"
+    )
 
 
 @pytest.mark.parametrize("attack", [case for cases in CASES.values() for case in cases], ids=str)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from learning.attacks.base import InputAttack
 from learning.attacks.fgsm import FGSM
 from learning.attacks.pgd import PGD
 from learning.training.job import Trained
@@ -33,11 +36,15 @@ def linear_game():
     return module, Targets(x, y, seed=0), margin, w
 
 
-def score(attack, module, targets, *, batch_size=64, copies=1):
-    shared = tuple(Trained(module, (), 1, 1, 0.0) for _ in range(copies))
+def withstood(attack, shared, targets, batch_size=64):
     return adversarial_accuracy(
         attack, Predictor(shared), targets, Engine(torch.device("cpu"), batch_size)
     )
+
+
+def score(attack, module, targets, *, batch_size=64, copies=1):
+    shared = tuple(Trained(module, (), 1, 1, 0.0) for _ in range(copies))
+    return withstood(attack, shared, targets, batch_size).accuracy
 
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
@@ -56,9 +63,9 @@ def test_l2_accuracy_is_the_share_of_margins_beyond_epsilon_times_the_l2_norm(ep
     module, targets, margin, w = linear_game()
     right = targets.y == (margin > 0)
     closed = int((right & (np.abs(margin) > epsilon * np.linalg.norm(w))).sum())
-    # From the input itself: from a random start, steps on the sphere come near the optimum only.
-    attack = PGD(norm="l2", epsilon=epsilon, steps=10, random_start=False)
-    assert score(attack, module, targets).hits == closed
+    # Also from random starts, from where steps come near the optimum only: FGSM's step counts.
+    for attack in (FGSM(norm="l2", epsilon=epsilon), PGD(norm="l2", epsilon=epsilon, steps=10)):
+        assert score(attack, module, targets).hits == closed
 
 
 def test_accuracy_falls_with_the_radius_to_nothing():
@@ -71,7 +78,8 @@ def test_accuracy_falls_with_the_radius_to_nothing():
 def test_random_starts_do_not_depend_on_the_batch_size_and_the_model_stays_as_it_was():
     module, targets, _, _ = linear_game()
     module.train()
-    attack = PGD(epsilon=0.03, steps=1, step_size=0.001)  # little but its random start
+    # Little but its random start.
+    attack = PGD(epsilon=0.03, steps=1, step_size=0.001, schedule="constant", keep="last")
     hits = {score(attack, module, targets, batch_size=size).hits for size in (1, 50, 5000)}
     assert len(hits) == 1
     assert module.training
@@ -87,3 +95,24 @@ def test_targets_are_at_most_all_rows_and_stay_aligned():
     assert len(few.y) == 7
     assert (few.x[:, 0, 0, 0] == few.y).all()
     assert len(Targets.draw(x, y, 500, seed=3).y) == 20
+
+
+class Mends(InputAttack):
+    """Moves every input to the middle of its own class: answers that were wrong become right."""
+
+    kind: Literal["mends"] = "mends"
+
+    @property
+    def title(self):
+        return "mends"
+
+    def perturb(self, model, x, y, generator):
+        return torch.where((y > 0)[:, None, None, None], 0.5 + model[1].weight[1].reshape(3, 3), 0.5
+                           - model[1].weight[1].reshape(3, 3))  # fmt: skip
+
+
+def test_inputs_that_were_wrong_do_not_count_although_the_attack_puts_them_right():
+    module, targets, margin, _ = linear_game()
+    right = int((targets.y == (margin > 0)).sum())
+    assert right < ROWS
+    assert score(Mends(), module, targets).hits == right
