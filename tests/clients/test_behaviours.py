@@ -227,6 +227,35 @@ def test_clean_label_perturbation_misleads_a_model_that_the_agent_never_saw():
     assert moved < 0.5
 
 
+class Scaled(torch.nn.Module):
+    def __init__(self, model, factor):
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, x):
+        return self.factor * self.model(x)
+
+
+@pytest.mark.parametrize("factor", [1, 10, 100, 300])
+def test_clean_label_does_not_stand_still_where_its_surrogate_is_sure(monkeypatch, factor):
+    """In float32 the gradient of a margin above 104 nats is 0, and the rows stayed as they were."""
+    share, inert = blobs(), RandomBadNet(epsilon=0)
+
+    def scaled(*args, **kwargs):
+        return Scaled(surrogate(*args, **kwargs), factor)
+
+    monkeypatch.setattr("clients.behaviours.clean_label.surrogate", scaled)
+    behaviour = CleanLabel(target=1, poison_rate=1, epsilon=0.2, steps=5, trigger=inert)
+    play = behaviour.play(share, seat(classes=2))
+    assert play.poisoned.sum() == (share.y_train == 1).sum()
+    x, y = torch.tensor(share.x_train), torch.tensor(share.y_train)
+    fresh = torch.Generator().manual_seed(99)
+    judge = surrogate(x, y, 2, fresh, epochs=15, lr=0.05, batch_size=16)
+    with torch.no_grad():
+        kept = judge(torch.tensor(play.x[play.poisoned])).argmax(1) == 1
+    assert kept.float().mean() < 0.5
+
+
 def test_clean_label_stamps_its_trigger():
     share = blobs()
     play = CleanLabel(target=0, poison_rate=0.2, steps=1, trigger=Patch(size=2)).play(
