@@ -205,6 +205,8 @@ def _scores(asked: _Asked) -> Iterator[Sequence[str]]:
         raise ValueError("expected scores, such as: scores asr_all asr_alone")
     if asked.by and len(asked.scores) != 1:
         raise ValueError(f"expected one score with --by, got {len(asked.scores)}")
+    if asked.by and asked.paper:
+        raise ValueError("expected --paper or --by, got both: the paper has one column")
     found = [
         (spot, score, one)
         for score in asked.scores

@@ -98,6 +98,7 @@ def test_report_makes_page_card_and_markdown_of_a_sweep_again(tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["report"] == str(folder / "report.html")
     assert "holds in part" in page.read_text()
+    assert beside(page).is_file()
     plain = write(tmp_path / "plain", sweep("plain", published=None))
     result = run("report", plain, "--markdown", page)
     assert result.exit_code == 2

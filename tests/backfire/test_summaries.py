@@ -135,6 +135,7 @@ def test_filters_are_counted_together(table):
         ("claims --by colour", "expected an axis of table1, got colour"),
         ("scores", "expected scores"),
         ("scores asr asr_all --by defender", "expected one score with --by, got 2"),
+        ("scores asr --by defender --paper asr", "expected --paper or --by, got both"),
         ("scores nothing", "expected something of table1 to show"),
         ("scores asr --at epsilon=7", "expected something of table1 to show"),
         ("scores asr --digits 9", "invalid choice"),
