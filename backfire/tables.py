@@ -185,6 +185,7 @@ def _judgement(found: DetectionScores) -> str:
 
 
 def _notes(result: GameResult) -> Iterator[str]:
+    yield from (printable(f"{note[:1].upper()}{note[1:]}", 600) for note in result.notes)
     for name, scores in result.defenders.items():
         for note in scores.notes:
             yield f"{printable(name, 64)}: {printable(note, 400)}"

@@ -24,7 +24,7 @@ from clients.local_training import LocalTraining
 from clients.request import Facts, Request
 from learning.data.deal import Deal
 from learning.weights import to_state
-from learning.wire import OWN, PREVIOUS, RECORD, SEEN, pack
+from learning.wire import OWN, PREVIOUS, RECORD, SEEN, pack, with_divergence
 from scenarios.loader import parse
 from scenarios.participation import Participation
 from scenarios.schema import Scenario
@@ -107,10 +107,10 @@ def create_apps(
     def cohort(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
         pairs, models = list(zip(messages, contexts, strict=True)), _Models()
         requests = [_request(message, me(context), models) for message, context in pairs]
-        trained = table(contexts[0]).training.train(requests)
+        trained = table(contexts[0]).training.train_told(requests)
         return [
-            Message(pack(arrays), reply_to=message)
-            for message, arrays in zip(messages, trained, strict=True)
+            Message(with_divergence(pack(arrays), diverged), reply_to=message)
+            for message, (arrays, diverged) in zip(messages, trained, strict=True)
         ]
 
     return client, cohort

@@ -70,15 +70,22 @@ class LocalTraining:
         An agent whose update attack needs others' updates hands over what it has trained; it is
         asked again (`craft`).
         """
+        return [arrays for arrays, _ in self.train_told(requests)]
+
+    def train_told(self, requests: Sequence[Request]) -> list[tuple[Arrays, int]]:
+        """Return what `train` does, and for each the epoch in which it diverged; 0 if it did not.
+
+        What is handed over then are the weights before that epoch.
+        """
         # Requests of one call share the tensors of one start.
         starts = {id(request.start): request.start for request in requests}
         held = {key: self._engine.holding(start) for key, start in starts.items()}
-        trained = self._engine.states(
+        trained = self._engine.states_told(
             [self._training(request, held[id(request.start)]) for request in requests]
         )
         return [
-            to_arrays(self._first_turn(request, state))
-            for request, state in zip(requests, trained, strict=True)
+            (to_arrays(self._first_turn(request, state)), diverged)
+            for request, (state, diverged) in zip(requests, trained, strict=True)
         ]
 
     def craft(self, request: Request, own: State, seen: torch.Tensor) -> Arrays:

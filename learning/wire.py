@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 RECORD = "arrays"
@@ -23,6 +23,10 @@ RECORD = "arrays"
 PREVIOUS = "previous"
 OWN = "own"
 SEEN = "seen"
+# Where an agent says that its training diverged, and in which epoch.
+TRAINING = "training"
+_DIVERGED = "diverged"
+_MOST_EPOCHS = 1_000_000
 # Error codes of replies, far from Flower's: one that is larger than its receiver takes, one that
 # answers another request or none, one of an agent that does not play, one that cannot be read.
 REFUSED = 7001
@@ -64,6 +68,26 @@ def pack(arrays: Mapping[str, NDArray[np.generic]]) -> RecordDict:
 def to_record(arrays: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
     """Return named arrays as one record, to be sent to many."""
     return ArrayRecord({name: Array(np.asarray(a, order="C")) for name, a in arrays.items()})
+
+
+def with_divergence(content: RecordDict, epoch: int) -> RecordDict:
+    """Return the content with a word that the training diverged; as it is where `epoch` is 0."""
+    if epoch:
+        content[TRAINING] = ConfigRecord({_DIVERGED: epoch})
+    return content
+
+
+def take_divergence(content: RecordDict) -> int:
+    """Take what `with_divergence` added out of a content; return the epoch, 0 for none.
+
+    What says something else than that is taken out as well: it is nobody's harm but the sender's.
+    """
+    record = content.get(TRAINING)
+    if not isinstance(record, ConfigRecord):
+        return 0
+    del content[TRAINING]
+    epoch = record.get(_DIVERGED)
+    return epoch if type(epoch) is int and 0 < epoch <= _MOST_EPOCHS else 0
 
 
 def unpack(content: RecordDict, expected: Mapping[str, Expected]) -> dict[str, NDArray[np.generic]]:

@@ -26,6 +26,7 @@ from learning.wire import to_record
 from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE, repeat_of, repeated
 from scenarios.participation import Participation
 from scenarios.schema import Scenario
+from server.divergence import told_divergence, with_round
 from server.events import Event, Observer
 from server.exchange import Exchange, seat_agents
 from server.federated_state import Progress, SideState, misfit
@@ -109,7 +110,8 @@ def play_federated(
     # The agents' engines are theirs, but what they train is the same.
     alone = one_by_one(scenario.model, scenario.compute, engine.initial().module)
     idle = without_effect(scenario, Layout(engine.untrained))
-    notes = tuple(dict.fromkeys((*([alone] if alone else []), *idle, *progress.notes)))
+    far = told_divergence(progress.diverged, scenario)
+    notes = tuple(dict.fromkeys((*([alone] if alone else []), *idle, *far, *progress.notes)))
     result = result_of(
         scenario, dealt, table, scores, progress.trainings, clock.seconds, progress.told, notes
     )
@@ -124,6 +126,7 @@ class _Round:
     admitted: Mapping[Side, Mapping[str, State]]
     quarantined: tuple[Quarantine, ...]
     trainings: int
+    diverged: Mapping[str, int]
 
 
 class _Play:
@@ -244,6 +247,7 @@ class _Play:
             quarantined=(*before.quarantined, *got.quarantined),
             trainings=before.trainings + got.trainings + len(own),
             notes=tuple(dict.fromkeys((*before.notes, *self._engine.notes))),
+            diverged=with_round(before.diverged, got.diverged, number),
         )
 
     def _collect(
@@ -279,6 +283,7 @@ class _Play:
             admitted,
             (*trained.quarantined, *crafted.quarantined),
             sum(len(states) for states in trained.admitted.values()),
+            trained.diverged,
         )
 
     def _own_models(self, models: Mapping[Side, State], number: int) -> dict[Side, State]:

@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from server.results import Count, Quarantine, RoundScores
 from server.updates import Side, State
 from strategies.federated import Standing
 from strategies.server_step import StepState
+
+# By agent: round, epoch, rounds.
+Diverged = Mapping[str, tuple[int, int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,8 @@ class Progress:
         quarantined: Refused updates.
         trainings: Models trained.
         notes: What the training had to say, each line once.
+        diverged: Agents whose trainings diverged: the first round, its epoch, and in how many
+            rounds.
         seconds: Wall time by phase, of all processes that played the game.
     """
 
@@ -56,6 +61,7 @@ class Progress:
     quarantined: tuple[Quarantine, ...] = ()
     trainings: int = 0
     notes: tuple[str, ...] = ()
+    diverged: Diverged = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -78,6 +84,7 @@ class Facts(BaseModel):
     quarantined: tuple[Quarantine, ...]
     trainings: Count
     notes: tuple[str, ...]
+    diverged: dict[str, tuple[Count, Count, Count]] = Field(default_factory=dict)
     seconds: dict[str, float]
 
 
@@ -102,6 +109,7 @@ def taken_apart(progress: Progress) -> tuple[Facts, dict[str, Tensor]]:
         quarantined=progress.quarantined,
         trainings=progress.trainings,
         notes=progress.notes,
+        diverged=dict(progress.diverged),
         seconds=dict(progress.seconds),
     )
     return facts, tensors
@@ -128,6 +136,7 @@ def put_together(facts: Facts, tensors: Mapping[str, Tensor]) -> Progress:
         quarantined=facts.quarantined,
         trainings=facts.trainings,
         notes=facts.notes,
+        diverged=facts.diverged,
         seconds=facts.seconds,
     )
 

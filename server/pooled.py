@@ -15,6 +15,7 @@ from learning.training.known import Known
 from learning.training.repeats import trained_again
 from learning.worlds import ATTACKED, repeat_of
 from scenarios.schema import Scenario
+from server.divergence import told_of_defenders
 from server.events import Event, Observer
 from server.exchange import Exchange, seat_agents
 from server.game import (
@@ -83,9 +84,8 @@ def play_pooled(
 
     scores = score_all(scenario, referee, outcomes, observe)
     clock.lap("scoring")
-    result = result_of(
-        scenario, dealt, table, scores, engine.trainings, clock.seconds, notes=engine.notes
-    )
+    notes = (*told_of_defenders(outcomes), *engine.notes)
+    result = result_of(scenario, dealt, table, scores, engine.trainings, clock.seconds, notes=notes)
     attacked = {name: outcomes[(name, ATTACKED)] for name in scenario.defenders}
     return Game(scenario, result, attacked, table)
 

@@ -15,7 +15,7 @@ from flwr.app import ArrayRecord, RecordDict
 from torch import Tensor
 
 from learning.weights import Layout, to_state
-from learning.wire import RECORD, Expected, Refusal, unpack
+from learning.wire import RECORD, Expected, Refusal, take_divergence, unpack
 from server.exchange import Ask, Exchange
 from server.results import Quarantine
 
@@ -52,10 +52,13 @@ class Collected:
     Attributes:
         admitted: For each side, the admitted agents' trained models, in scenario order.
         quarantined: One entry for each refused reply.
+        diverged: The epoch in which an agent's training diverged, by its own word; the first, where
+            it trained for several sides.
     """
 
     admitted: dict[Side, dict[str, State]]
     quarantined: list[Quarantine]
+    diverged: dict[str, int] = field(default_factory=dict)
 
 
 def collect_updates(
@@ -74,11 +77,15 @@ def collect_updates(
     expected = {name: Expected(layout.dtypes[name], shape) for name, shape in layout.shapes.items()}
     got: dict[Side, dict[str, State]] = {side: {} for side in sides}
     refused: list[Quarantine] = []
+    diverged: dict[str, int] = {}
 
     def read(ask: Ask, content: RecordDict) -> None:
+        epoch = take_divergence(content)
         state = to_state(unpack(content, expected))
         check_update(state, layout)
         got[sides[int(str(ask.fields["side"]))]][ask.agent] = state
+        if epoch:
+            diverged[ask.agent] = min(epoch, diverged.get(ask.agent, epoch))
 
     def refuse(ask: Ask, refusal: Refusal) -> None:
         defender = sides[int(str(ask.fields["side"]))][0] if "side" in ask.fields else ""
@@ -103,7 +110,7 @@ def collect_updates(
     for ask in asks:
         if ask.agent in got[ask.side]:
             order[ask.side][ask.agent] = got[ask.side][ask.agent]
-    return Collected(order, refused)
+    return Collected(order, refused, diverged)
 
 
 def check_update(state: State, layout: Layout) -> None:

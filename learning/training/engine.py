@@ -143,7 +143,15 @@ class Engine:
         Raises:
             ValueError: As `train` does.
         """
-        return self._each(requests, {}, lambda progress, group, seconds: progress.state)
+        return [state for state, _ in self.states_told(requests)]
+
+    def states_told(self, requests: Sequence[Training]) -> list[tuple[State, int]]:
+        """Return what `states` does, and for each the epoch in which it diverged; 0 if it did not.
+
+        Raises:
+            ValueError: As `train` does.
+        """
+        return self._each(requests, {}, lambda progress, *_: (progress.state, _diverged(progress)))
 
     def _each(
         self,
@@ -302,6 +310,7 @@ class Engine:
             length.epochs_in(spans, group.maker.batches(progress.member)),
             seconds,
             progress.validated(self.recipe.training.early_stopping),
+            _diverged(progress),
         )
 
     def _note_divergence(self, spans: int, steps: int | None) -> None:
@@ -312,6 +321,10 @@ class Engine:
             f"a training diverged {when} (loss or weights not finite): the weights {kept} are "
             "used; a smaller training.optimizer.lr may help"
         ] = None
+
+
+def _diverged(progress: Progress) -> int:
+    return len(progress.curve) + 1 if progress.diverged else 0
 
 
 def _starts_anew(request: Training) -> bool:

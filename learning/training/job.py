@@ -51,6 +51,8 @@ class Trained:
         seconds: Wall time; models trained together share theirs equally.
         validated: Rows that were held out and that the weights kept give their label, and how many
             were held out; None without validation.
+        diverged: The epoch in which it diverged, from 1 (the span of a training of steps); 0 if it
+            did not.
     """
 
     module: nn.Module
@@ -59,6 +61,7 @@ class Trained:
     epochs: int
     seconds: float
     validated: tuple[int, int] | None = None
+    diverged: int = 0
 
 
 @dataclass(frozen=True, eq=False)
