@@ -85,8 +85,9 @@ def _group_note(scores: GroupScores) -> str:
     compared = scores.comparison
     if compared is None:
         return f"{many(scores.asr.agents, 'attacker')}, none played alone"
-    of = "" if compared.agents == compared.of else f" of {compared.of}"
-    return f"{compared.agents}{of} attackers, {many(compared.trainings, 'training')}"
+    if compared.agents == compared.of:
+        return many(compared.of, "attacker")
+    return f"{compared.agents} of {many(compared.of, 'attacker')}"
 
 
 def group_marks(scores: GroupScores, colour: str) -> tuple[Mark, ...]:
