@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
 
@@ -26,6 +27,9 @@ class Method(BaseModel):
 
     Attributes:
         paper: Where the method comes from (paper, section, equation).
+        examples: Fields of small instances, which the family's tests play; by default one with
+            all defaults. Empty where a method cannot be played by itself, without a file of its
+            owner for instance.
     """
 
     model_config = ConfigDict(
@@ -33,6 +37,7 @@ class Method(BaseModel):
     )
 
     paper: ClassVar[str] = ""
+    examples: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
 
 
 MethodT = TypeVar("MethodT", bound=Method)

@@ -38,6 +38,7 @@ class EdgeCase(Behaviour):
 
     kind: Literal["edge_case"] = "edge_case"
     paper: ClassVar[str] = "Wang et al. 2020, Attack of the tails, NeurIPS, section 3"
+    examples: ClassVar = ({"source": 1}, {"source": 2, "target": 0, "tail": 1})
 
     source: Label = Field(description="The class whose rarest rows are relabelled.")
     target: Target = Field(

@@ -18,6 +18,7 @@ class Private(Behaviour):
 
     kind: Literal["private"] = "private"
     paper: ClassVar[str] = "none: an agent of a real collaboration"
+    examples: ClassVar = ()  # its rows come from its owner
 
     rows: int = Field(
         ge=2,

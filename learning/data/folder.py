@@ -40,6 +40,7 @@ class Folder(DataSource):
 
     kind: Literal["folder"] = "folder"
     paper: ClassVar[str] = "layout of torchvision.datasets.ImageFolder"
+    examples: ClassVar = ()  # its files are its owner's
 
     path: str = Field(
         min_length=1,

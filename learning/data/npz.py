@@ -24,6 +24,7 @@ class Npz(DataSource):
 
     kind: Literal["npz"] = "npz"
     paper: ClassVar[str] = "file layout of keras.datasets"
+    examples: ClassVar = ()  # its files are its owner's
 
     path: str = Field(
         min_length=1,

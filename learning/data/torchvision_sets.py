@@ -27,6 +27,7 @@ class _TorchvisionSet(DataSource):
     torchvision itself unpickles CIFAR's files, after it has checked their published MD5 sums.
     """
 
+    examples: ClassVar = ()  # its files are its owner's
     published: ClassVar[str]
     layout: ClassVar[Layout]
     names: ClassVar[tuple[str, ...] | None] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.error import URLError
 
@@ -34,7 +35,11 @@ COUNTS = {
     "wide_resnet101_2": 124_858_186,
     "vgg11_bn": 128_812_810,
 }
+# Of the house's networks these are played, of all others every one.
 NIMBLE = ["softmax", "mlp", "small_cnn", "resnet9", "preact_resnet18", "resnet32", "resnet18"]
+PLAYED = NIMBLE + sorted(KINDS.keys() - COUNTS.keys())
+# The smallest sides of the house's networks.
+LEAST = {kind: {"resnet9": 8, "vgg11_bn": 32}.get(kind, 1) for kind in COUNTS}
 
 
 def build(architecture: Architecture, *shape: int, device: str = "cpu") -> nn.Module:
@@ -43,12 +48,16 @@ def build(architecture: Architecture, *shape: int, device: str = "cpu") -> nn.Mo
         return architecture.build(shape, 10).eval()  # type: ignore[arg-type]
 
 
+def example(kind: str) -> Architecture:
+    return KINDS[kind](**KINDS[kind].examples[0])
+
+
 def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def test_every_family_is_found():
-    assert set(KINDS) == set(COUNTS)
+def test_every_published_network_is_found():
+    assert set(COUNTS) <= set(KINDS)
 
 
 @pytest.mark.parametrize("kind", COUNTS)
@@ -73,10 +82,10 @@ def test_cifar_stem_is_the_usual_cifar_resnet():
     assert parameters(build(ResNet18(stem="cifar"), 3, 32, 32, device="meta")) == 11_173_962
 
 
-@pytest.mark.parametrize("kind", NIMBLE)
+@pytest.mark.parametrize("kind", PLAYED)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
 def test_features_are_the_input_of_the_last_linear_layer(kind, shape):
-    model = build(KINDS[kind](), *shape)
+    model = build(example(kind), *shape)
     seen: list[Tensor] = []
     last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
     last.register_forward_hook(lambda _, args, __: seen.append(args[0]))
@@ -87,15 +96,32 @@ def test_features_are_the_input_of_the_last_linear_layer(kind, shape):
     assert torch.equal(last(model.features(x)), logits)
 
 
-@pytest.mark.parametrize("kind", COUNTS)
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("shape", [(1, 8, 8), (4, 9, 33), (3, 1, 1)])
 def test_any_input_works_or_is_refused_in_one_line(kind, shape):
-    if min(shape[1:]) < {"resnet9": 8, "vgg11_bn": 32}.get(kind, 1):
-        with pytest.raises(ValueError, match=rf"^{kind} takes inputs of at least [^\n]*$"):
-            build(KINDS[kind](), *shape, device="meta")
+    refused = None
+    try:
+        model = build(example(kind), *shape, device="meta")
+    except ValueError as error:
+        refused = str(error)
+    small = min(shape[1:]) < LEAST[kind] if kind in LEAST else refused is not None
+    assert (refused is not None) == small
+    if refused is not None:
+        assert re.fullmatch(rf"{kind} takes inputs of at least [^\n]*", refused)
         return
-    model = build(KINDS[kind](), *shape, device="meta")
     assert model(torch.zeros(2, *shape, device="meta")).shape == (2, 10)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys()))
+def test_every_network_is_that_of_its_caller(kind):
+    """Its initial weights come from the random state of whoever builds it, and nothing else."""
+    if kind not in PLAYED:
+        pytest.skip("of the large networks of one family one is played")
+    first, again = (build(example(kind), 3, 32, 32).state_dict() for _ in "ab")
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    method = example(kind)
+    assert KINDS[kind].model_validate_json(method.model_dump_json()) == method
 
 
 @pytest.mark.parametrize("kind", ["small_cnn", "resnet32", "resnet18"])

@@ -30,6 +30,12 @@ PARTITIONS = [
     QuantitySkew(alpha=0.001, min_rows=5),
     QuantitySkew(law="power", exponent=3.0, min_rows=4),
 ]
+FOUND = discover(Partition, "learning.data.partition")
+PARTITIONS += [
+    FOUND[kind](**fields)
+    for kind in sorted(FOUND.keys() - {one.kind for one in PARTITIONS})
+    for fields in FOUND[kind].examples
+]
 LABELS = st.lists(st.integers(0, 4), min_size=30, max_size=200).map(
     lambda values: np.array(values, np.int64)
 )
@@ -212,7 +218,7 @@ def test_sampled_shares_are_independent_uniform_samples():
 
 def test_every_partition_of_the_folder_is_tested():
     kinds = {type(partition) for partition in PARTITIONS}
-    assert kinds == set(discover(Partition, "learning.data.partition").values())
+    assert kinds == set(FOUND.values())
 
 
 def test_an_agents_share_looks_like_the_whole_under_iid():
