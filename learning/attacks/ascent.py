@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from learning.attacks.losses import Objective, unit_of
+from learning.attacks.losses import Objective, scaled_cross_entropy, unit_of
 
 Norm = Literal["linf", "l2"]
 Radius = Annotated[float, Field(ge=0, le=10_000)]
@@ -92,12 +92,27 @@ def probe(
     """
     leaf = at.detach().requires_grad_()
     logits = model(leaf)
-    loss = objective(logits, inputs.y, inputs.unit)
+    loss = _loss(model, leaf, logits, inputs, objective)
     gradient = torch.zeros_like(at)
     if loss.requires_grad:
         (found,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
         gradient = gradient if found is None else found.nan_to_num(0.0)
     return logits.detach(), loss.detach(), gradient
+
+
+def _loss(
+    model: nn.Module, at: Tensor, logits: Tensor, inputs: Inputs, objective: Objective
+) -> Tensor:
+    """Return the loss; scaled cross-entropy of several models is the mean of their own.
+
+    The softmax of each sure member rounds to 0 and 1, and so the gradient of their mean fades where
+    they disagree; that of their own losses does not.
+    """
+    members = getattr(model, "members", None)
+    if not isinstance(members, nn.ModuleList) or objective is not scaled_cross_entropy:
+        return objective(logits, inputs.y, inputs.unit)
+    each = [member(at) for member in members]
+    return torch.stack([objective(own, inputs.y, unit_of(own)) for own in each]).mean(0)
 
 
 def direction(gradient: Tensor, norm: Norm) -> Tensor:

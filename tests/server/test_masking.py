@@ -8,13 +8,16 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from learning.attacks.ascent import probe, under_attack
 from learning.attacks.fgsm import FGSM
+from learning.attacks.losses import margin, scaled_cross_entropy, unit_of
 from learning.attacks.pgd import PGD
 from learning.surrogate import surrogate
 from learning.training.job import Trained
 from server.scoring.adversarial import Targets, adversarial_accuracy
 from server.scoring.answers import Engine
 from server.scoring.masking import OUTDONE, SHARE, Signs, told
+from server.scoring.predict import LogMeanSoftmax
 from strategies.base import Predictor
 
 ROWS = 100
@@ -45,6 +48,11 @@ class Wrapped(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.model = model
+
+
+class Loud(Wrapped):
+    def forward(self, x):
+        return self.model(x) * 300
 
 
 class Noisy(Wrapped):
@@ -103,10 +111,6 @@ def test_nothing_is_said_of_a_healthy_model(attack, healthy, digits):
 
 
 def test_nothing_is_said_of_confident_or_several_models(healthy, digits):
-    class Loud(Wrapped):
-        def forward(self, x):
-            return self.model(x) * 300
-
     attack = PGD(epsilon=0.05, steps=5)
     assert attacked(attack, Loud(healthy), digits).notes == ()
     assert attacked(attack, healthy, digits, copies=2).notes == ()
@@ -166,3 +170,35 @@ def test_inputs_that_are_wrong_from_the_start_are_not_attacked(healthy, digits):
     never = attacked(Spy(), healthy, (digits[0], np.full_like(digits[1], -2)))
     assert (never.accuracy.hits, never.accuracy.count, never.notes) == (0, ROWS, ())
     assert len(asked) == 1
+
+
+class Dissenter(nn.Module):
+    """Is sure of class 7 whatever it sees."""
+
+    def forward(self, x):
+        return 1e4 * torch.eye(10)[7].expand(len(x), 10)
+
+
+def test_sure_members_that_disagree_hide_no_gradient(healthy, digits):
+    # The others outvote the dissenter wherever they agree, so it must not make them sturdier.
+    members = [*[Loud(healthy)] * 3, Dissenter()]
+    shared = Predictor(tuple(Trained(one, (), 1, 1, 0.0) for one in members))
+    x, y = (part[900 : 900 + ROWS] for part in digits)
+    engine = Engine(torch.device("cpu"), 64)
+    for attack in (FGSM(epsilon=0.1), PGD(epsilon=0.1, steps=5)):
+        one = attacked(attack, Loud(healthy), digits).accuracy
+        several = adversarial_accuracy(attack, shared, Targets(x, y, 0), engine)
+        assert several.accuracy.hits <= one.hits + 3
+
+
+def test_the_cross_entropy_of_several_models_is_the_mean_of_their_own(healthy, digits):
+    members = [Loud(healthy), Saturated(healthy), Dissenter()]
+    x, y = (torch.tensor(part[:9]) for part in digits)
+    several = LogMeanSoftmax(members)
+    inputs = under_attack(several, x, y)
+    _, loss, _ = probe(several, inputs, x, scaled_cross_entropy)
+    own = [one(x) for one in members]
+    each = torch.stack([scaled_cross_entropy(z, y, unit_of(z)) for z in own])
+    assert torch.allclose(loss, each.mean(0))
+    logits, judged, _ = probe(several, inputs, x, margin)
+    assert torch.allclose(judged, margin(logits, y, inputs.unit))
