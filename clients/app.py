@@ -21,10 +21,19 @@ from torch import Tensor
 from clients.agents import Agents
 from clients.behaviours.base import Play, Share
 from clients.local_training import LocalTraining
-from clients.request import Facts, Request
+from clients.request import Facts, Known, Request
 from learning.data.deal import Deal
 from learning.weights import to_state
-from learning.wire import OWN, PREVIOUS, RECORD, SEEN, pack, with_divergence
+from learning.wire import (
+    MEMORY,
+    OWN,
+    PREVIOUS,
+    RECORD,
+    SEEN,
+    SHARES,
+    pack,
+    with_divergence,
+)
 from scenarios.loader import parse
 from scenarios.participation import Participation
 from scenarios.schema import Scenario
@@ -101,6 +110,7 @@ def create_apps(
             _request(message, me(context), _Models()),
             _state(received[OWN]),
             _state(received[SEEN])[SEEN],
+            Known.read(*(_state(received[n]) if n in received else {} for n in (MEMORY, SHARES))),
         )
         return Message(pack(arrays), reply_to=message)
 

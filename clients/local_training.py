@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from clients.agents import Agents
-from clients.request import Request
+from clients.request import Known, Request
 from clients.update_attacks import attack_of, before, crafted, view
 from clients.updates.base import LocalPlan, UpdateAttack
 from learning.pool import Block, Pool
@@ -88,13 +88,16 @@ class LocalTraining:
             for request, (state, diverged) in zip(requests, trained, strict=True)
         ]
 
-    def craft(self, request: Request, own: State, seen: torch.Tensor) -> Arrays:
+    def craft(
+        self, request: Request, own: State, seen: torch.Tensor, known: Known | None = None
+    ) -> Arrays:
         """Return the model that an attacker hands over, now that it has seen others' updates.
 
         Args:
             request: As in its first turn.
             own: What it trained then.
             seen: The updates that it is granted, (k, d); may have no rows.
+            known: What it is told of the rule, where it is granted to know it.
 
         Raises:
             ValueError: If the agent has no update attack at work in this round.
@@ -102,7 +105,7 @@ class LocalTraining:
         attack = self._attack(request)
         if attack is None:
             raise ValueError(f"expected an update attack of {request.agent!r} at work, got none")
-        seat = view(self._scenario, self._layout, request, own, seen)
+        seat = view(self._scenario, self._layout, request, own, seen, known)
         return to_arrays(crafted(attack, seat, self._layout, own))
 
     def _first_turn(self, request: Request, trained: State) -> State:

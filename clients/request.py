@@ -41,6 +41,26 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
+class Known:
+    """What an attacker is told of the rule that it is granted to know.
+
+    Attributes:
+        memory: What the rule has kept of the rounds before.
+        shares: Agent and registered rows of each update that it is granted, in their order, and
+            then of each accomplice.
+    """
+
+    memory: State = field(default_factory=dict)
+    shares: tuple[tuple[str, float], ...] = ()
+
+    @classmethod
+    def read(cls, memory: State, shares: State) -> Known:
+        """Return what the records of a request say."""
+        rows = ((name.split("/", 1)[1], float(value)) for name, value in shares.items())
+        return cls(memory, tuple(rows))
+
+
+@dataclass(frozen=True, eq=False)
 class Request:
     """What one agent is asked in a round.
 

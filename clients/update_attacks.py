@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from clients.request import Request
+from clients.request import Known, Request
 from clients.updates.base import Before, UpdateAttack, View
 from learning.seeds import derived_seed
 from learning.weights import Layout, State
@@ -36,7 +36,12 @@ def before(scenario: Scenario, layout: Layout, request: Request) -> Before:
 
 
 def view(
-    scenario: Scenario, layout: Layout, request: Request, own: State, seen: Tensor | None
+    scenario: Scenario,
+    layout: Layout,
+    request: Request,
+    own: State,
+    seen: Tensor | None,
+    known: Known | None = None,
 ) -> View:
     """Return what an attacker knows when it makes its update.
 
@@ -46,6 +51,7 @@ def view(
         request: What it was asked.
         own: The model that it trained.
         seen: Others' updates that it is granted, (k, d); its own stands in for none.
+        known: What it is told of the rule, where it is granted to know it.
     """
     early = before(scenario, layout, request)
     update = layout.flat({name: value.cpu() for name, value in own.items()}) - early.start
@@ -61,7 +67,7 @@ def view(
         accomplices=request.facts.accomplices,
         member=request.facts.member,
         boost=request.facts.boost,
-        deployed=_deployed(scenario, request),
+        deployed=_deployed(scenario, request, known or Known()),
     )
 
 
@@ -73,7 +79,9 @@ def crafted(attack: UpdateAttack, seat: View, layout: Layout, own: State) -> Sta
     return layout.unflat(seat.start + attack.handed_over(seat), {**rest, **made})
 
 
-def _deployed(scenario: Scenario, request: Request) -> Callable[[Tensor], Tensor] | None:
+def _deployed(
+    scenario: Scenario, request: Request, known: Known
+) -> Callable[[Tensor], Tensor] | None:
     """Return the rule of the defender that the attacker is told of, if any."""
     if not request.facts.defender:
         return None
@@ -85,9 +93,28 @@ def _deployed(scenario: Scenario, request: Request) -> Callable[[Tensor], Tensor
     )
 
     def rule(updates: Tensor) -> Tensor:
-        names = tuple(str(row) for row in range(len(updates)))
-        shares = torch.ones(len(updates), dtype=torch.float64)
-        rows = Updates(updates, shares, names, round)
-        return aggregate(line.rule, line.steps, rows, {}, context).update
+        names, weights = _named(len(updates), known, request.facts.accomplices)
+        rows = Updates(updates, weights, names, round)
+        return aggregate(line.rule, line.steps, rows, known.memory, context).update
 
     return rule
+
+
+def _named(n: int, known: Known, accomplices: int) -> tuple[tuple[str, ...], Tensor]:
+    """Return names and registered rows of n updates, of which the last are the accomplices'.
+
+    Those that the attacker does not see are taken to have the rows of those that it does; where it
+    sees none, or asks with fewer rows, all count alike.
+    """
+    group = known.shares[len(known.shares) - accomplices :]
+    seen, others = known.shares[: len(known.shares) - len(group)], n - len(group)
+    if not seen or others < 0:
+        return tuple(str(row) for row in range(n)), torch.ones(n, dtype=torch.float64)
+    hidden = {name for name, _ in group}  # of its own group it takes others' place
+    rows = []
+    for at in range(others):
+        name, weight = seen[at % len(seen)]
+        real = at < len(seen) and name not in hidden
+        rows.append((name if real else f"unseen {at}", weight))
+    rows += group
+    return tuple(name for name, _ in rows), torch.tensor([w for _, w in rows]).double()

@@ -23,6 +23,10 @@ RECORD = "arrays"
 PREVIOUS = "previous"
 OWN = "own"
 SEEN = "seen"
+# What an attacker that knows the rule is sent besides: the rule's memory, and the registered rows
+# of those whose updates it is granted and then of its accomplices.
+MEMORY = "memory"
+SHARES = "shares"
 # Where an agent says that its training diverged, and in which epoch.
 TRAINING = "training"
 _DIVERGED = "diverged"

@@ -42,7 +42,7 @@ from server.game import (
     result_of,
     score_all,
 )
-from server.grants import Grants, without_effect
+from server.grants import Grants, asked_otherwise, without_effect
 from server.keeping import Keeper
 from server.reading import RunFolderError
 from server.referee import Referee
@@ -109,7 +109,7 @@ def play_federated(
     table = replace(table, quarantined=(*table.quarantined, *progress.quarantined))
     # The agents' engines are theirs, but what they train is the same.
     alone = one_by_one(scenario.model, scenario.compute, engine.initial().module)
-    idle = without_effect(scenario, Layout(engine.untrained))
+    idle = (*without_effect(scenario, Layout(engine.untrained)), *asked_otherwise(scenario))
     far = told_divergence(progress.diverged, scenario)
     notes = tuple(dict.fromkeys((*([alone] if alone else []), *idle, *far, *progress.notes)))
     result = result_of(
@@ -269,7 +269,8 @@ class _Play:
             for name in invited[key]
         ]
         trained = collect_updates(self._exchange, first, number, self._layout)
-        second = self._grants.second_asks(first, trained.admitted, invited, number)
+        memories = {key: side.standing.rule for key, side in before.sides.items()}
+        second = self._grants.second_asks(first, trained.admitted, invited, number, memories)
         crafted = collect_updates(self._exchange, second, number, self._layout)
         admitted = {key: dict(trained.admitted.get(key, {})) for key in before.sides}
         for ask in second:

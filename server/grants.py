@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord
 
 from clients.updates.base import UpdateAttack
 from learning.method import kind_of
 from learning.weights import Layout, to_arrays
-from learning.wire import OWN, PREVIOUS, RECORD, SEEN, to_record
+from learning.wire import MEMORY, OWN, PREVIOUS, RECORD, SEEN, SHARES, to_record
 from learning.worlds import cheats
 from scenarios.participation import Participation
 from scenarios.schema import Scenario
 from server.updates import Side, State, UpdateAsk
+from strategies.federated import Line
 
 Told = dict[str, int | float | str]
 
@@ -70,6 +72,7 @@ class Grants:
         admitted: Mapping[Side, Mapping[str, State]],
         invited: Mapping[Side, Sequence[str]],
         number: int,
+        memories: Mapping[Side, Mapping[str, torch.Tensor]] | None = None,
     ) -> list[UpdateAsk]:
         """Return the requests to attackers that may see others' updates, now handed over.
 
@@ -78,9 +81,18 @@ class Grants:
             admitted: What came of them.
             invited: Each side's agents of the round.
             number: The round.
+            memories: What each side's rule has kept of the rounds before.
         """
+        known = memories or {}
         return [
-            self._second_ask(ask, attack, admitted[ask.side], invited[ask.side], number)
+            self._second_ask(
+                ask,
+                attack,
+                admitted[ask.side],
+                invited[ask.side],
+                number,
+                known.get(ask.side, {}),
+            )
             for ask in first
             if (attack := self._attack(ask.side, ask.agent, number)) is not None
             and attack.grant != "own"
@@ -94,6 +106,7 @@ class Grants:
         admitted: Mapping[str, State],
         invited: Sequence[str],
         number: int,
+        memory: Mapping[str, torch.Tensor],
     ) -> UpdateAsk:
         names = self._granted(attack, ask.side, ask.agent, admitted, number)
         start = self._layout.flat(_read(ask.records[RECORD]))
@@ -105,6 +118,11 @@ class Grants:
             OWN: own,
             SEEN: to_record({SEEN: seen.numpy()}),
         }
+        if attack.knows_rule:
+            group = self._group(ask.side, ask.agent, invited, number)
+            shares = {f"{at}/{name}": self._rows[name] for at, name in enumerate([*names, *group])}
+            records[SHARES] = to_record({k: np.array(float(v)) for k, v in shares.items()})
+            records[MEMORY] = to_record(to_arrays(memory))
         return UpdateAsk(ask.side, ask.agent, "craft", records, ask.told)
 
     def _granted(
@@ -153,6 +171,34 @@ class Grants:
         if attack is None or not cheats(side[1], agent):
             return None
         return attack if self._participation.cheats(place, number) else None
+
+
+def asked_otherwise(scenario: Scenario) -> list[str]:
+    """Return what the rules that attackers ask lack beside those that are played, line by line."""
+    said = []
+    for group in scenario.agents:
+        attack = cast("UpdateAttack | None", group.update)
+        if attack is None or not attack.knows_rule:
+            continue
+        for name, defences in scenario.defenders.items():
+            line = Line.of(defences)
+            what = f"the update attack {kind_of(type(attack))} of {group.name}"
+            if line.needs_own:
+                said.append(
+                    f"{what} gets no answer of the defender {name}: its rule needs the defender's "
+                    "own update, which no attacker is granted; the attack plays its plain form"
+                )
+            elif line.draws:
+                said.append(
+                    f"{what} asks the rule of the defender {name} with draws of its own, as no "
+                    "attacker is granted the defender's"
+                )
+            if line.augmentations:
+                said.append(
+                    f"{what} asks the rule of the defender {name} without the update that the "
+                    "defender adds, which no attacker is granted"
+                )
+    return said
 
 
 def without_effect(scenario: Scenario, layout: Layout) -> list[str]:

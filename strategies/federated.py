@@ -65,6 +65,11 @@ class Line:
         """Whether the rule wants the defender's own update to compare with."""
         return bool(getattr(self.rule, "needs_own", False))
 
+    @property
+    def draws(self) -> bool:
+        """Whether the rule, or a step before it, draws at random."""
+        return self.rule.draws or any(step.draws for step in self.steps)
+
     def parts(self, agents: Sequence[str], defender: Defender) -> dict[str, tuple[str, ...]]:
         """Return the federations to keep, and which agents each leaves out.
 

@@ -73,8 +73,9 @@ class View(Before):
         boost: 1 / its registered share of the rows of all participants, >= 1: the factor by which
             its update must grow to replace a weighted mean. FedAvg's shares are public here.
         deployed: The defender's rule, granted by `knows_rule`: from updates (n, d) to their
-            aggregate (d,). The rule's own memory and draws are the defender's, so rules with any
-            are run as in their first round.
+            aggregate (d,). It is the rule that is played, with its memory and the registered shares
+            of the updates seen and then of the accomplices, in that order; the defender's draws and
+            its own update are granted to nobody, and the run says where a rule needs them.
     """
 
     own: Tensor

@@ -97,6 +97,11 @@ class Aggregator(Method):
     majority: ClassVar[bool] = True
     even: ClassVar[Even | None] = None
 
+    @property
+    def draws(self) -> bool:
+        """Whether the rule draws at random (`Context.generator`)."""
+        return False
+
     def infeasible(self, n: int) -> str | None:
         """Return why the rule cannot aggregate `n` contributions, in one line, or None."""
         return None
@@ -133,6 +138,11 @@ class Aggregator(Method):
 
 class PreAggregator(Method):
     """A step before aggregation. Its rows need not be one for each agent any more."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether the step draws at random (`Context.generator`)."""
+        return False
 
     def infeasible(self, n: int) -> str | None:
         """Return why the step cannot treat `n` contributions, in one line, or None."""

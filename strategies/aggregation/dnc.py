@@ -55,6 +55,11 @@ class DnC(Aggregator):
         json_schema_extra={"origin": "paper"},
     )
 
+    @property
+    def draws(self) -> bool:
+        """The coordinates are drawn."""
+        return True
+
     def infeasible(self, n: int) -> str | None:
         """Refuse 2f >= n."""
         return too_few(self, "2f + 1", 2 * self.f + 1, n)

@@ -39,6 +39,11 @@ class Flame(Aggregator):
         json_schema_extra={"origin": "paper"},
     )
 
+    @property
+    def draws(self) -> bool:
+        """The noise is drawn."""
+        return self.noise > 0
+
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return the noisy mean of the clipped updates of the largest cluster."""
         products = about_origin(updates, context.memory)

@@ -38,6 +38,11 @@ class NormClipping(Aggregator):
         json_schema_extra={"origin": "paper"},
     )
 
+    @property
+    def draws(self) -> bool:
+        """The noise is drawn."""
+        return self.noise > 0
+
     def apply(self, updates: Updates, state: State, context: Context) -> Aggregate:
         """Return the weighted mean of the clipped updates."""
         lengths = norms(updates, context.memory)

@@ -29,6 +29,11 @@ class Bucketing(PreAggregator):
         json_schema_extra={"origin": "paper"},
     )
 
+    @property
+    def draws(self) -> bool:
+        """The buckets are drawn."""
+        return True
+
     def rows(self, n: int) -> int:
         """Return the number of buckets."""
         return -(-n // self.s)
