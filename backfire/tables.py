@@ -59,7 +59,7 @@ def scores_table(result: GameResult) -> Table:
     """Return the table: a row for each defender and malicious group, all figures in percent.
 
     The first ASR is that of all agents of the group. All behind it are of those that were also
-    played alone, and add up: interference is alone - together.
+    played alone, and add up: interference is alone - together, above its 95 % interval.
     """
     title = Text(f"{printable(result.scenario)}, seed {result.seed}; all figures in %")
     # Narrow enough for 80 columns and names of ten letters.
@@ -83,7 +83,6 @@ def scores_table(result: GameResult) -> Table:
     table.add_column("alone", justify="right")
     table.add_column("un-\ntrained", justify="right")
     table.add_column("inter-\nference", justify="right")
-    table.add_column("95 %\ninterval", justify="right")
     for name, scores in result.defenders.items():
         for row, (group, own) in enumerate(scores.groups.items() or [("", None)]):
             head = _head(name, scores) if row == 0 else ["", "", ""]
@@ -106,19 +105,19 @@ def _head(name: str, scores: DefenderScores) -> list[str]:
 def _group(scores: GroupScores | None, parts: bool, sampled: bool) -> list[str]:
     """Return a group's cells; behind the first all are of the agents that were played alone."""
     if scores is None:
-        return [_NONE] * (6 + parts + sampled)
+        return [_NONE] * (5 + parts + sampled)
     own = [percent(scores.asr.pooled.value)]
     if parts:
         own.append(_pooled(scores.asr_part))
     compared = scores.comparison
     if compared is None:
-        return [*own, *([_NONE] * (2 + sampled)), _pooled(scores.asr_untrained), _NONE, _NONE]
+        return [*own, *([_NONE] * (2 + sampled)), _pooled(scores.asr_untrained), _NONE]
     if sampled:
         own.append(f"{compared.agents}/{compared.of}")
     control = _value(compared.untrained)
     together, alone = _value(compared.together), _value(compared.alone)
-    gap = (_VOID, "") if is_void(scores) else _difference(compared.interference)
-    return [*own, together, alone, control, *gap]
+    gap = _VOID if is_void(scores) else _difference(compared.interference)
+    return [*own, together, alone, control, gap]
 
 
 def _pooled(summary: Summary | None) -> str:
@@ -129,11 +128,11 @@ def _value(score: Score | None) -> str:
     return _NONE if score is None else percent(score.value)
 
 
-def _difference(gap: Difference | None) -> tuple[str, str]:
+def _difference(gap: Difference | None) -> str:
+    """Return a difference above its interval, in whole points so that the table stays narrow."""
     if gap is None or gap.value is None:
-        return _NONE, _NONE
-    # Whole points keep the table within 80 columns.
-    return f"{100 * gap.value:+.1f}", f"[{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
+        return _NONE
+    return f"{100 * gap.value:+.1f}\n[{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
 
 
 def _adversarial(result: GameResult) -> Iterator[str]:

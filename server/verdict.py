@@ -27,6 +27,7 @@ from server.scoring.findings import (
     MATERIAL,
     UNLEARNT,
     code_of,
+    is_void,
     needed_accuracy,
 )
 
@@ -142,20 +143,30 @@ def _group(name: str, scores: GroupScores, reference: DefenderScores) -> str:
         return words
     if compared is None:
         return f"{words} (ASR {_share(scores.asr.pooled)} together)"
-    return f"{words}: {figures(compared)}"
+    return f"{words}: {figures(compared, is_void(scores))}"
 
 
-def figures(compared: Comparison) -> str:
-    """Return the figures behind a finding, all of the same agents, inputs and trainings."""
+def figures(compared: Comparison, void: bool) -> str:
+    """Return the figures behind a finding, all of the same agents, inputs and trainings.
+
+    Args:
+        compared: The group's.
+        void: Whether interference says nothing, and is left out.
+    """
     gap = compared.interference
     control = (
         "" if compared.untrained is None else f", {_percent(compared.untrained.value)} untrained"
     )
     means = "" if compared.trainings == 1 else f", means of {compared.trainings} trainings"
+    between = (
+        ""
+        if void
+        else f"interference {_points(gap)}, 95 % interval {points_of(gap.low)} to "
+        f"{points_of(gap.high)}, "
+    )
     return (
         f"ASR {_percent(compared.together.value)} together, {_percent(compared.alone.value)} alone"
-        f"{control} (interference {_points(gap)}, 95 % interval {points_of(gap.low)} to "
-        f"{points_of(gap.high)}, {agents_of(compared)}, {_many(gap.count, 'input')}{means})"
+        f"{control} ({between}{agents_of(compared)}, {_many(gap.count, 'input')}{means})"
     )
 
 

@@ -473,9 +473,7 @@ def test_the_table_shows_each_score_beside_its_controls(played):
     table = tables.scores_table(result)
     row = [str(next(iter(column.cells))) for column in table.columns]
     compared, gap = group.comparison, group.comparison.interference
-    gaps = ("void", "") if is_void(group) else (
-        f"{100 * gap.value:+.1f}", f"[{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
-    )  # fmt: skip
+    shown = f"{100 * gap.value:+.1f}\n[{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
     assert row == [
         "undefended",
         tables.percent(scores.clean_accuracy.value),
@@ -486,7 +484,7 @@ def test_the_table_shows_each_score_beside_its_controls(played):
         tables.percent(compared.together.value),
         tables.percent(compared.alone.value),
         tables.percent(compared.untrained.value),
-        *gaps,
+        "void" if is_void(group) else shown,
     ]
     assert tables.percent(None) == "-"
     assert tables.percent(0.12345) == "12.3"
