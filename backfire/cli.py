@@ -222,17 +222,21 @@ def validate(
         list[str], typer.Argument(metavar="SCENARIO...", help=_SCENARIO_HELP, show_default=False)
     ],
     overrides: _Set = [],  # noqa: B006 - as above
+    data: Annotated[
+        bool, typer.Option("--data", help="Expect the data to be on this machine.")
+    ] = False,
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
     """Check scenarios and sweeps; say each mistake in one line with its place and remedy.
 
     SCENARIO is a file, or a name that `backfire list` shows. Of a sweep every cell is checked.
+    Triggers, agents and defences are set against the data where these are known or on this machine.
 
     Exit code 0: all are valid. 2: one is not.
     """
     with told(debug=debug, json_output=json_output):
-        checked = [_validated(scenario, overrides) for scenario in scenarios]
+        checked = [_validated(scenario, overrides, data) for scenario in scenarios]
         if json_output:
             _print_json(checked[0] if len(checked) == 1 else checked)
         else:
@@ -358,21 +362,21 @@ def _load(scenario: str, overrides: list[str]) -> Scenario:
     from scenarios.library import find
 
     file = find(scenario)  # before the methods are imported, so that a wrong name is said at once
-    from scenarios.loader import load
+    from scenarios.loader import Look, load
 
-    return load(file, overrides)
+    return load(file, overrides, Look.MUST)
 
 
-def _load_any(scenario: str, overrides: list[str]) -> Scenario | Sweep:
+def _load_any(scenario: str, overrides: list[str], data: bool) -> Scenario | Sweep:
     from scenarios.library import find
-    from scenarios.loader import load_any
+    from scenarios.loader import Look, load_any
 
-    return load_any(find(scenario), overrides)
+    return load_any(find(scenario), overrides, Look.MUST if data else Look.IF_THERE)
 
 
-def _validated(scenario: str, overrides: list[str]) -> dict[str, Any]:
+def _validated(scenario: str, overrides: list[str], data: bool) -> dict[str, Any]:
     try:
-        loaded = _load_any(scenario, overrides)
+        loaded = _load_any(scenario, overrides, data)
     except ScenarioError as error:
         return {"scenario": scenario, "valid": False, **as_json(error)}
     from scenarios.sweeps import Sweep

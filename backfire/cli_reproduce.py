@@ -110,9 +110,10 @@ def reproduce(
             raise typer.BadParameter("expected --small or --mnist, got both")
         size = "small" if small else "mnist" if mnist else ""
         from backfire.analysis.reproductions import find_reproduction
-        from scenarios.loader import load_sweep
+        from scenarios.loader import Look, load_sweep
 
-        chosen = load_sweep(find_reproduction(name, size), overrides)
+        look = Look.MUST if played is None else Look.NO
+        chosen = load_sweep(find_reproduction(name, size), overrides, look)
         command = ["backfire", "reproduce", name, *([f"--{size}"] if size else [])]
         command += [part for one in overrides for part in ("--set", one)]
         replay = shlex.join(command)

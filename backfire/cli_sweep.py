@@ -72,10 +72,12 @@ def sweep(
         from scenarios.library import find
 
         path = find(file)
-        from scenarios.loader import load_sweep
+        from scenarios.loader import Look, load_sweep
         from scenarios.narrowing import narrowed
 
-        chosen = narrowed(load_sweep(path, overrides), only)
+        # The machines of a cluster may have data that this one has not.
+        look = Look.MUST if runtime == Runtime.LOCAL else Look.IF_THERE
+        chosen = narrowed(load_sweep(path, overrides, look), only)
         from backfire.sweeps import play_sweep
         from backfire.sweeps.progress import watched
         from backfire.trackers import need_trackers

@@ -11,6 +11,10 @@ from typing import cast
 from clients.behaviours.base import Behaviour, Play, Seat, Share
 from clients.behaviours.private import Private
 from learning.data.deal import Deal, deal, reference_share, split_share
+from learning.data.sketch import Sketch
+from scenarios.errors import ScenarioError
+from scenarios.fit import misfits
+from scenarios.loader import misplaced
 from scenarios.schema import Place, Scenario
 
 
@@ -22,8 +26,9 @@ def deal_scenario(scenario: Scenario) -> Deal:
     Raises:
         DataError: If the data cannot be read.
         ValueError: If there are too few rows for the agents.
+        ScenarioError: If the scenario asks for what does not fit the data, now that they are known.
     """
-    return deal(
+    dealt = deal(
         scenario.data,
         agents=[place.name for place in scenario.roster()],
         private={
@@ -36,6 +41,10 @@ def deal_scenario(scenario: Scenario) -> Deal:
         run_time_share=scenario.run_time_share,
         seed=scenario.seed,
     )
+    known = Sketch(shape=dealt.data.shape, classes=dealt.data.classes)
+    if wrong := list(misfits(scenario, known)):
+        raise ScenarioError([misplaced(problem) for problem in wrong])
+    return dealt
 
 
 class Agents:

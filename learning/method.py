@@ -39,6 +39,19 @@ class Method(BaseModel):
     paper: ClassVar[str] = ""
     examples: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
 
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Return why it cannot be played on inputs of a shape, None where nothing is known of it.
+
+        Scenarios are refused by what is said here before anything is trained.
+
+        Args:
+            shape: Of one input, (C, H, W).
+
+        Returns:
+            ``expected ..., got ...``, one line.
+        """
+        return None
+
 
 MethodT = TypeVar("MethodT", bound=Method)
 

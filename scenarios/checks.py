@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel
 
 from learning.pool import DEFENDER
 from scenarios.federation import malicious_in_round
+from scenarios.fit import misfits, no_own_rows
 from scenarios.games import Game, family_of, games_of
+from scenarios.problems import Problem
 from scenarios.quoting import listing, shown
 
 if TYPE_CHECKING:
@@ -19,26 +20,8 @@ if TYPE_CHECKING:
 
 MAX_AGENTS: Final = 100_000
 
-# Fields of behaviours, and of what they contain, that hold labels of the data set.
-LABEL_FIELDS: Final = frozenset({"target", "source", "label", "labels", "others"})
-
 # A federated defender's rule aggregates also what its index is made of.
 _AFTER_INDEXING: Final = frozenset({"hook", "preaggregation", "aggregation"})
-
-Path = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A rule that a scenario breaks.
-
-    Attributes:
-        path: The field to change.
-        message: ``expected ..., got ...``, one line.
-    """
-
-    path: Path
-    message: str
 
 
 def problems(scenario: Scenario) -> list[Problem]:
@@ -48,13 +31,37 @@ def problems(scenario: Scenario) -> list[Problem]:
         return [Problem(("agents",), f"expected at most {MAX_AGENTS} agents in all, got {total}")]
     return [
         *_names(scenario),
-        *_labels(scenario),
+        *misfits(scenario, scenario.data.sketch),
         *_defences(scenario),
         *_games(scenario),
         *_rounds(scenario),
         *_training(scenario),
         *_controls(scenario),
     ]
+
+
+def unread(scenario: Scenario) -> list[Problem]:
+    """Return the blocks that somebody wrote and no game of the scenario reads.
+
+    A block that is written out in full with its defaults, as in a resolved scenario, counts as
+    not written.
+    """
+    if "federated" in scenario.games():
+        return []
+    wrong = "expected game: federated, or both, for this block, which only rounds read; got pooled"
+    found = [Problem(("federation",), wrong)] if _written(scenario, "federation") else []
+    return found + [
+        Problem(("agents", position, "window"), wrong)
+        for position, group in enumerate(scenario.agents)
+        if _written(group, "window")
+    ]
+
+
+def _written(spec: BaseModel, field: str) -> bool:
+    block: BaseModel = getattr(spec, field)
+    whole = block.model_fields_set == set(type(block).model_fields)
+    usual = whole and block == type(block)()
+    return field in spec.model_fields_set and not usual
 
 
 def _controls(scenario: Scenario) -> Iterator[Problem]:
@@ -88,41 +95,15 @@ def _names(scenario: Scenario) -> Iterator[Problem]:
         seen |= names | {group.name}
 
 
-def _labels(scenario: Scenario) -> Iterator[Problem]:
-    classes = scenario.data.known_classes
-    if classes is None:
-        return
-    for position, group in enumerate(scenario.agents):
-        for path, label in _label_values(group.behaviour, ("agents", position, "behaviour")):
-            if not 0 <= label < classes:
-                yield Problem(path, f"expected a label from 0 to {classes - 1}, got {label}")
-
-
-def _label_values(value: object, path: Path) -> Iterator[tuple[Path, int]]:
-    """Yield the labels that a behaviour names, with their paths."""
-    name = next((part for part in reversed(path) if isinstance(part, str)), "")
-    if isinstance(value, BaseModel):
-        for field, info in type(value).model_fields.items():
-            yield from _label_values(getattr(value, field), (*path, info.alias or field))
-    elif isinstance(value, tuple):
-        for index, item in enumerate(value):
-            yield from _label_values(item, (*path, index))
-    elif name in LABEL_FIELDS and isinstance(value, int) and not isinstance(value, bool):
-        yield path, value
-
-
 def _defences(scenario: Scenario) -> Iterator[Problem]:
+    if scenario.defender_share == 0:
+        yield from no_own_rows(scenario, "0")
     for name, defences in scenario.defenders.items():
         index: int | None = None
         filters = False
         for position, defence in enumerate(defences):
             path = ("defenders", name, position)
             kind, family = str(getattr(defence, "kind", "")), family_of(defence)
-            if getattr(defence, "needs_own_rows", False) and scenario.defender_share == 0:
-                yield Problem(
-                    ("defender_share",),
-                    f"expected a share above 0 for the {kind} of {shown(name)}, got 0",
-                )
             if getattr(defence, "linear_only", False) and not scenario.model.linear:
                 model = str(getattr(scenario.model, "kind", ""))
                 yield Problem(path, f"expected a linear model (softmax) for {kind}, got {model}")

@@ -14,8 +14,6 @@ from pydantic_core import ErrorDetails
 from scenarios import overrides as override_rules
 from scenarios import published
 from scenarios.branches import Place, at, replaced, telling
-from scenarios.checks import LABEL_FIELDS
-from scenarios.checks import Problem as CrossProblem
 from scenarios.errors import MAX_PROBLEMS, Problem, ScenarioError
 from scenarios.fields import (
     default_of,
@@ -26,8 +24,11 @@ from scenarios.fields import (
     remedy,
     wanted,
 )
+from scenarios.problems import LABEL_FIELDS
+from scenarios.problems import Problem as CrossProblem
 from scenarios.quoting import listing, nearest, printable, shown
 from scenarios.schema import AnyData, Scenario
+from scenarios.sight import Look, Sight
 from scenarios.sweeps import Cell, Sweep, SweepBlocks, SweepSpec
 from scenarios.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
 
@@ -39,12 +40,14 @@ _DATA: Final[TypeAdapter[Any]] = TypeAdapter(AnyData)
 M = TypeVar("M", bound=BaseModel)
 
 __all__ = [
+    "Look",
     "Problem",
     "ScenarioError",
     "load",
     "load_any",
     "load_blocks",
     "load_sweep",
+    "misplaced",
     "parse",
     "parse_as",
     "parse_sweep",
@@ -52,30 +55,32 @@ __all__ = [
 ]
 
 
-def load(path: FilePath | str, overrides: Sequence[str] = ()) -> Scenario:
+def load(path: FilePath | str, overrides: Sequence[str] = (), look: Look = Look.NO) -> Scenario:
     """Load a scenario file.
 
     Args:
         path: The file.
         overrides: ``path=value`` each, applied in order; see `scenarios.overrides.apply`.
+        look: Whether to look at the data, too, and for blocks that no game would read.
 
     Raises:
         ScenarioError: If it cannot be read or is not a valid scenario.
     """
-    return parse(_text_of(path), str(path), overrides)
+    return _scenario(_opened(_text_of(path), str(path), overrides), Sight(look))
 
 
-def load_sweep(path: FilePath | str, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(path: FilePath | str, overrides: Sequence[str] = (), look: Look = Look.NO) -> Sweep:
     """Load a sweep file: a scenario with a block ``sweep:``. Every cell of it is validated.
 
     Args:
         path: The file.
         overrides: As in `load`; they come before the axes, whose fields they cannot set.
+        look: As in `load`, at the data of every cell.
 
     Raises:
         ScenarioError: If it cannot be read, is not a valid sweep, or a cell is no valid scenario.
     """
-    return parse_sweep(_text_of(path), str(path), overrides)
+    return _sweep(_opened(_text_of(path), str(path), overrides), Sight(look))
 
 
 def load_blocks(path: FilePath | str) -> SweepBlocks:
@@ -88,14 +93,17 @@ def load_blocks(path: FilePath | str) -> SweepBlocks:
     return _blocks(places)
 
 
-def load_any(path: FilePath | str, overrides: Sequence[str] = ()) -> Scenario | Sweep:
+def load_any(
+    path: FilePath | str, overrides: Sequence[str] = (), look: Look = Look.NO
+) -> Scenario | Sweep:
     """Load a file that may be a scenario or a sweep.
 
     Raises:
         ScenarioError: As `load` and `load_sweep` do.
     """
     places = _opened(_text_of(path), str(path), overrides)
-    return _sweep(places) if _is_sweep(places.document) else _scenario(places)
+    loaded = _sweep if _is_sweep(places.document) else _scenario
+    return loaded(places, Sight(look))
 
 
 def _text_of(path: FilePath | str) -> str:
@@ -116,7 +124,7 @@ def parse(text: str, name: str, overrides: Sequence[str] = ()) -> Scenario:
     Raises:
         ScenarioError: If it is not a valid scenario.
     """
-    return _scenario(_opened(text, name, overrides))
+    return _scenario(_opened(text, name, overrides), Sight())
 
 
 def parse_sweep(text: str, name: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -130,7 +138,7 @@ def parse_sweep(text: str, name: str, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         ScenarioError: If it is not a valid sweep, or a cell of it is no valid scenario.
     """
-    return _sweep(_opened(text, name, overrides))
+    return _sweep(_opened(text, name, overrides), Sight())
 
 
 def _opened(text: str, name: str, overrides: Sequence[str]) -> _Places:
@@ -152,11 +160,21 @@ def _is_sweep(document: Document) -> bool:
     return isinstance(document.data, dict) and _SWEEP in document.data
 
 
-def _scenario(places: _Places) -> Scenario:
+def _scenario(places: _Places, sight: Sight) -> Scenario:
     if _is_sweep(places.document):
         message = "expected a scenario, got a sweep: play it with  backfire sweep"
         raise ScenarioError([places.problem((_SWEEP,), message, at_key=True)])
-    return _validated(Scenario, places.document.data, places)
+    scenario = _validated(Scenario, places.document.data, places)
+    _refuse([*sight.unread(scenario), *sight.misfits(scenario)], places)
+    return scenario
+
+
+def _refuse(wrong: Sequence[CrossProblem], places: _Places) -> None:
+    if wrong:
+        raise ScenarioError(
+            [places.problem(one.path, one.message) for one in wrong[:MAX_PROBLEMS]],
+            max(0, len(wrong) - MAX_PROBLEMS),
+        )
 
 
 def _blocks(places: _Places) -> SweepBlocks:
@@ -169,18 +187,17 @@ def _blocks(places: _Places) -> SweepBlocks:
     return _validated(SweepBlocks, places.document.data, replace(places, root=SweepBlocks))
 
 
-def _sweep(places: _Places) -> Sweep:
+def _sweep(places: _Places, sight: Sight) -> Sweep:
     blocks, data = _blocks(places), places.document.data
     combinations = blocks.sweep.combinations()
     if not combinations:
         message = "expected combinations that are left to play, got all of them omitted"
         raise ScenarioError([places.problem((_SWEEP, "omit"), message)])
-    scenarios = _variants(blocks.sweep, combinations, places)
-    if wrong := _published_problems(blocks, combinations, scenarios):
-        raise ScenarioError(
-            [places.problem(one.path, one.message) for one in wrong[:MAX_PROBLEMS]],
-            max(0, len(wrong) - MAX_PROBLEMS),
-        )
+    scenarios = _variants(blocks.sweep, combinations, places, sight)
+    _refuse(_published_problems(blocks, combinations, scenarios), places)
+    # An axis may well go from the one game to the other: a block is idle that no cell reads.
+    idle = [sight.unread(scenario) for scenario in scenarios]
+    _refuse([one for one in idle[0] if all(one in others for others in idle)], places)
     base = {key: value for key, value in data.items() if key not in _BLOCKS}
     cells = tuple(
         Cell(blocks.sweep.at(one), seed, played, played.digest())
@@ -206,7 +223,7 @@ def _published_problems(
 
 
 def _variants(
-    spec: SweepSpec, combinations: Sequence[Mapping[str, int]], places: _Places
+    spec: SweepSpec, combinations: Sequence[Mapping[str, int]], places: _Places, sight: Sight
 ) -> list[Scenario]:
     """Return the scenario of each combination, or say what is wrong in any of them."""
     scenarios: list[Scenario] = []
@@ -214,7 +231,9 @@ def _variants(
     for number, positions in enumerate(combinations):
         try:
             cell = _variant(spec, positions, places)
-            scenarios.append(_validated(Scenario, cell.document.data, cell))
+            scenario = _validated(Scenario, cell.document.data, cell)
+            _refuse(sight.misfits(scenario), cell)
+            scenarios.append(scenario)
         except ScenarioError as error:
             for problem in error.problems:
                 where.setdefault(problem, []).append(number)
@@ -274,6 +293,12 @@ def parse_as(root: type[M], text: str, name: str, change: Callable[[Plain], Plai
     except YamlError as error:
         raise _unreadable(name, error) from None
     return _validated(root, change(document.data), _Places(name, document, root))
+
+
+def misplaced(problem: CrossProblem) -> Problem:
+    """Return a problem that is found where the scenario's file is no longer at hand."""
+    message = printable(problem.message, 600)
+    return Problem("scenario", None, None, _dotted(problem.path), message)
 
 
 def problem_at(text: str, name: str, path: Path, message: str) -> Problem:

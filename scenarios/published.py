@@ -16,7 +16,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from scenarios.checks import Path, Problem
+from scenarios.problems import Path, Problem
 from scenarios.quoting import listing, nearest, shown
 
 AxisValue = bool | int | float | str

@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from scenarios.checks import Path, Problem
+from scenarios.problems import Path, Problem
 from scenarios.published import Published
 from scenarios.quoting import listing, nearest, shown
 from scenarios.schema import Name, Scenario

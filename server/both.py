@@ -108,12 +108,21 @@ def _merged(scenario: Scenario, dealt: Deal, games: Mapping[Kind, Game]) -> Game
                 for kind, result in results.items()
                 for name, rounds in result.rounds.items()
             },
-            "notes": tuple(
-                f"{kind} game: {note}" for kind, result in results.items() for note in result.notes
-            ),
+            "notes": tuple(_notes(results)),
             "games": parts,
         }
     )
+
+
+def _notes(results: Mapping[Kind, GameResult]) -> list[str]:
+    """Return what both games have to say, once, and then what each has."""
+    shared = [n for n in results["pooled"].notes if n in results["federated"].notes]
+    return shared + [
+        f"{kind} game: {note}"
+        for kind, result in results.items()
+        for note in result.notes
+        if note not in shared
+    ]
 
 
 def _part(scenario: Scenario, dealt: Deal, kind: Kind, result: GameResult) -> GamePart:
@@ -185,11 +194,13 @@ def _verdict(
 ) -> tuple[str, ...]:
     said: list[str] = []
     scores: dict[str, DefenderScores] = {}
-    caveat = ""
+    caveat, told = "", set[str]()
     for part in parts:
         result = results[part.game]
         own = {_name(part.game, name): one for name, one in result.defenders.items()}
-        *lines, caveat = verdict(own, part.roster, result.quarantined, result.notes, part.game)
+        notes = [note for note in result.notes if note not in told]
+        told |= set(notes)
+        *lines, caveat = verdict(own, part.roster, result.quarantined, notes, part.game)
         said += lines
         scores |= own
     return (*findings(parts, scores), *_left_out(scenario), *said, caveat)

@@ -168,7 +168,7 @@ def result_of(
     notes: Sequence[str] = (),
 ) -> GameResult:
     """Put a game's result together; `notes` are what the training has to say."""
-    told = (*_skipped(rounds or {}), *notes)
+    told = (*dealt.data.notes, *_skipped(rounds or {}), *notes)
     rows = sum(record.rows for record in table.roster if record.admitted)
     return GameResult(
         scenario=scenario.name,

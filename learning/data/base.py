@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from learning.data.sketch import Sketch
 from learning.method import Method
 from learning.pool import Floats, Ints
 
 
 class DataError(ValueError):
     """A data set cannot be read: the message names the file, what was expected and what to do."""
+
+
+class NotThereError(DataError):
+    """There is nothing where a data set is to be; another machine may have it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,8 @@ class DataSet:
         x_test: Inputs of the official test split, or (0, C, H, W) where there is none.
         y_test: Its labels.
         class_names: One name for each class.
+        notes: What a user would want to know of how it was read: what was left out and why, which
+            split was taken, which class has which label where that surprises. One line each.
     """
 
     x_train: Floats
@@ -32,6 +39,7 @@ class DataSet:
     x_test: Floats
     y_test: Ints
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -87,6 +95,20 @@ class DataSource(Method):
     def known_classes(self) -> int | None:
         """Number of classes, where it is known before anything is read."""
         return None
+
+    @property
+    def sketch(self) -> Sketch:
+        """What is known of the data set from its fields alone."""
+        return Sketch(classes=self.known_classes)
+
+    def look(self) -> Sketch:
+        """Return what little reading tells: a header, a folder's names, one image.
+
+        Raises:
+            NotThereError: If there is nothing where the files are to be.
+            DataError: If they are not as expected; one line.
+        """
+        return self.sketch
 
     @abstractmethod
     def load(self) -> DataSet:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from learning.data.base import DataSet, DataSource
+from learning.data.sketch import Sketch
 
 LEVELS = np.float32(16)  # a pixel counts the dark points of a 4 x 4 block, 0..16
 
@@ -25,6 +26,11 @@ class Digits(DataSource):
     def known_classes(self) -> int:
         """Ten digits."""
         return 10
+
+    @property
+    def sketch(self) -> Sketch:
+        """1,797 rows of 8 x 8 pixels."""
+        return Sketch((1, 8, 8), 10, 1797, 0)
 
     def load(self) -> DataSet:
         """Read the data set; pixels are k/16 for k in 0..16."""

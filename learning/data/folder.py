@@ -1,14 +1,13 @@
 """Images in folders, one for each class: train/<class>/*.png and test/<class>/*.png.
 
-The layout of torchvision's `ImageFolder`. Files are not trusted: their number, size and pixels
-are limited before anything is decoded, and links are not followed.
+The layout of torchvision's `ImageFolder`, as `learning.data.image_folders` reads it. Files are not
+trusted: their number, size and pixels are limited before anything is decoded, and links are not
+followed.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,19 +17,20 @@ from PIL import Image, ImageOps
 from pydantic import Field
 
 from learning.data.base import DataError, DataSet, DataSource
-from learning.data.images import guard, resolved
+from learning.data.image_folders import Layout, Rows, laid_out
+from learning.data.images import guard, resolved, there
+from learning.data.sketch import Sketch
 from learning.pool import Floats, Ints
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
-DEEPEST = 16
 MIB = 2**20
-
-Files = dict[str, list[Path]]
+TOLD = 5  # of the files that cannot be used
 
 
 class Folder(DataSource):
     """Classes are the folders of train/, in the order of their names; test/ may be missing.
+
+    Without test/ the test set is val/, and without that it is drawn from train/.
 
     Still images are taken. They are turned as their EXIF orientation says; palettes, CMYK,
     transparency and 16-bit colour become 8-bit RGB as in `ImageFolder` (transparency and low
@@ -76,61 +76,60 @@ class Folder(DataSource):
         json_schema_extra={"origin": "ours"},
     )
 
+    def look(self) -> Sketch:
+        """Read names, and the first image that can be read; see `DataSource.look`."""
+        there(self.path)
+        layout = self._layout()
+        channels, height, width = self._first(layout)[1]
+        return Sketch(
+            (channels, height, width), len(layout.classes), len(layout.train), len(layout.test)
+        )
+
     def load(self) -> DataSet:
         """Read the images.
 
         Raises:
-            DataError: On the first file that is not as expected; names it.
+            DataError: If something is not as expected; names the files, the first few of many.
         """
-        root = resolved(self.path)
-        train = self._files(root / "train")
-        test = self._files(root / "test") if (root / "test").exists() else {}
-        strange = sorted(set(test) - set(train))
-        if strange:
-            raise DataError(f"expected a class of train/, got {root / 'test' / strange[0]}")
-        classes = tuple(train)
-        first = next(iter(train.values()))[0]
-        shape = self._image(first).shape
-        files = sum(map(len, (*train.values(), *test.values())))
-        guard(files * int(np.prod(shape)), self.max_gib, root)
-        x_train, y_train = self._read(train, classes, shape, first)
-        x_test, y_test = self._read(test, classes, shape, first)
-        return DataSet(x_train, y_train, x_test, y_test, classes)
+        layout = self._layout()
+        first, shape = self._first(layout)
+        guard(len(layout) * int(np.prod(shape)), self.max_gib, layout.root)
+        bad: list[str] = []
+        x_train, y_train = self._read(layout.train, shape, first, bad)
+        x_test, y_test = self._read(layout.test, shape, first, bad)
+        if bad:
+            raise DataError(_all_of(bad, len(layout)))
+        return DataSet(x_train, y_train, x_test, y_test, layout.classes, layout.notes)
 
-    def _files(self, split: Path) -> Files:
-        if split.is_symlink() or not split.is_dir():
-            raise DataError(
-                f"expected a folder with one folder for each class, got none at {split}"
-            )
-        found: Files = {}
-        left = self.max_files
-        for entry in _entries(split, self.max_files):
-            if entry.is_dir(follow_symlinks=False):
-                found[entry.name] = list(
-                    islice(_images(Path(entry.path), self.max_files), left + 1)
-                )
-                left -= len(found[entry.name])
-                if not found[entry.name]:
-                    raise DataError(f"expected images, got none in {entry.path}")
-                if left < 0:
-                    raise DataError(f"expected at most max_files = {self.max_files} in {split}")
-        if not found:
-            raise DataError(f"expected one folder for each class, got none in {split}")
-        return found
+    def _layout(self) -> Layout:
+        return laid_out(resolved(self.path), self.max_files)
+
+    def _first(self, layout: Layout) -> tuple[Path, tuple[int, ...]]:
+        """Return the first training image that can be read, and its shape."""
+        bad: list[str] = []
+        for path, _ in layout.train:
+            try:
+                return path, self._image(path).shape
+            except DataError as error:
+                bad.append(str(error))
+        raise DataError(_all_of(bad, len(layout)))
 
     def _read(
-        self, files: Files, classes: tuple[str, ...], shape: tuple[int, ...], first: Path
+        self, rows: Rows, shape: tuple[int, ...], first: Path, bad: list[str]
     ) -> tuple[Floats, Ints]:
-        rows = [(path, classes.index(name)) for name, paths in files.items() for path in paths]
+        """Read the rows of a split; what is wrong with any of them goes into `bad`."""
         x = np.empty((len(rows), *shape), np.float32)
         for row, (path, _) in enumerate(rows):
-            image = self._image(path)
-            if image.shape != shape:
-                raise DataError(
-                    f"expected height and width {shape[1:]} as in {first}, got {image.shape[1:]} "
-                    f"in {path}: set size"
-                )
-            np.divide(image, np.float32(255), out=x[row])
+            try:
+                image = self._image(path)
+                if image.shape != shape:
+                    raise DataError(
+                        f"expected height and width {shape[1:]} as in {first}, got "
+                        f"{image.shape[1:]} in {path}: set size"
+                    )
+                np.divide(image, np.float32(255), out=x[row])
+            except DataError as error:
+                bad.append(str(error))
         return x, np.array([label for _, label in rows], np.int64)
 
     def _image(self, path: Path) -> NDArray[np.uint8]:
@@ -174,31 +173,9 @@ class Folder(DataSource):
         return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
-def _images(folder: Path, most: int, depth: int = 0) -> Iterator[Path]:
-    if depth > DEEPEST:
-        raise DataError(f"expected folders at most {DEEPEST} deep, got {folder}")
-    for entry in _entries(folder, most):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _images(Path(entry.path), most, depth + 1)
-        elif Path(entry.name).suffix.lower() in SUFFIXES:
-            if not entry.is_file(follow_symlinks=False):
-                raise DataError(f"expected a regular file, got {entry.path}")
-            yield Path(entry.path)
-
-
-def _entries(folder: Path, most: int) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, by name; no links, nothing hidden."""
-    try:
-        with os.scandir(folder) as listing:
-            entries = list(islice(listing, most + 1))
-    except OSError as error:
-        raise DataError(f"expected a readable folder, got {folder}: {error.strerror}") from error
-    if len(entries) > most:
-        raise DataError(f"expected at most max_files = {most} entries in {folder}")
-    shown = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
-    for entry in shown:
-        if entry.is_symlink():
-            raise DataError(f"expected no links (they are not followed), got {entry.path}")
-        if not entry.name.isprintable():
-            raise DataError(f"expected a printable name, got {entry.name!a} in {folder}")
-    return shown
+def _all_of(bad: Sequence[str], files: int) -> str:
+    """Return one line about all that is wrong, the first few of it in full."""
+    if len(bad) == 1:
+        return bad[0]
+    more = f"; and {len(bad) - TOLD} more" if len(bad) > TOLD else ""
+    return f"{len(bad)} of {files} images cannot be used: " + "; ".join(bad[:TOLD]) + more

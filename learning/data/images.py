@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from learning.data.base import DataError
+from learning.data.base import DataError, NotThereError
 from learning.pool import Floats, Ints
 
 Layout = Literal["auto", "nhw", "nhwc", "nchw"]
@@ -31,6 +31,19 @@ def resolved(path: str) -> Path:
         return Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"expected a path, got {path!a}: {error}") from error
+
+
+def there(path: str) -> Path:
+    """Return an absolute path, as `resolved` does, of something that exists.
+
+    Raises:
+        NotThereError: If nothing does.
+        DataError: If it is no path.
+    """
+    found = resolved(path)
+    if not found.exists():
+        raise NotThereError(f"expected a data set, got nothing at {found}")
+    return found
 
 
 def guard(pixels: int, max_gib: float, where: object) -> None:
@@ -126,7 +139,11 @@ def to_labels(y: NDArray[Any], rows: int, where: object) -> Ints:
     if y.dtype.kind not in "iu":
         raise DataError(f"expected integer labels, got {y.dtype} in {where}")
     if y.shape not in ((rows,), (rows, 1)):
-        raise DataError(f"expected {rows} labels, one for each image, got {y.shape} in {where}")
+        one_hot = y.ndim == 2 and len(y) == rows
+        hint = " (of one-hot rows, argmax(axis=1) are the labels)" if one_hot else ""
+        raise DataError(
+            f"expected {rows} labels, one for each image, got {y.shape} in {where}{hint}"
+        )
     flat = y.reshape(rows)
     wrong = np.flatnonzero((flat < 0) | (flat > LARGEST_LABEL))
     if len(wrong):

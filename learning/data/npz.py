@@ -9,8 +9,18 @@ import numpy as np
 from pydantic import Field
 
 from learning.data.base import DataError, DataSet, DataSource
-from learning.data.images import GIB, Layout, guard, resolved, to_labels, to_unit, with_channels
+from learning.data.images import (
+    GIB,
+    Layout,
+    guard,
+    resolved,
+    there,
+    to_labels,
+    to_unit,
+    with_channels,
+)
 from learning.data.npy import Archive, Header, opened
+from learning.data.sketch import Sketch
 from learning.pool import Floats, Ints
 
 TRAIN, TEST = ("x_train", "y_train"), ("x_test", "y_test")
@@ -39,6 +49,18 @@ class Npz(DataSource):
         le=100_000,
         description="Number of classes; unset: the largest label + 1, and every label must occur.",
     )
+
+    def look(self) -> Sketch:
+        """Read the headers; see `DataSource.look`."""
+        file = there(self.path)
+        with opened(file) as archive:
+            headers = self._headers(archive, f"{file}")
+        images = headers[TRAIN[0]].shape
+        # A view of a single byte: the shape is all that counts.
+        blank = np.broadcast_to(np.zeros((), np.uint8), images)
+        channels, height, width = with_channels(blank, self.layout, f"x_train of {file}").shape[1:]
+        test = headers[TEST[0]].shape[0] if TEST[0] in headers else 0
+        return Sketch((channels, height, width), self.classes, images[0], test)
 
     def load(self) -> DataSet:
         """Read the file.

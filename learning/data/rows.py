@@ -36,13 +36,32 @@ def rows_in_play(source: DataSource, seed: int) -> DataSet:
     return data
 
 
+def planned_rows(source: DataSource, train: int, test: int) -> tuple[int, int]:
+    """Return how many training and test rows will be in play, before anything is read.
+
+    Args:
+        source: The data set, with its fields for merging and sampling.
+        train: Rows of its training split.
+        test: Rows of its official test split; 0 where there is none.
+    """
+    if source.merge or not test:
+        total = train + test
+        test = _test_rows(source, total)
+        train = total - test
+    return min(source.train_rows or train, train), min(source.test_rows or test, test)
+
+
+def _test_rows(source: DataSource, rows: int) -> int:
+    return min(max(count_of(source.test_share, rows), 1), rows - 1)
+
+
 def _draw_test(data: DataSet, source: DataSource, seed: int) -> DataSet:
     x, y = data.x_train, data.y_train
     if len(data.y_test):
         x, y = np.concatenate([x, data.x_test]), np.concatenate([y, data.y_test])
     if len(y) < 2:
         raise DataError(f"expected at least 2 rows to draw a test set from, got {len(y)}")
-    count = min(max(count_of(source.test_share, len(y)), 1), len(y) - 1)
+    count = _test_rows(source, len(y))
     test = in_proportion(y, count, numpy_generator(seed, "deal/test"))
     train = np.setdiff1d(np.arange(len(y), dtype=np.int64), test, assume_unique=True)
     return replace(data, x_train=x[train], y_train=y[train], x_test=x[test], y_test=y[test])

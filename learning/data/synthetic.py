@@ -10,6 +10,7 @@ from pydantic import Field
 
 from learning.data.base import DataSet, DataSource
 from learning.data.images import guard
+from learning.data.sketch import Sketch
 from learning.pool import Floats, Ints
 from learning.seeds import numpy_generator
 
@@ -71,6 +72,13 @@ class Synthetic(DataSource):
     def known_classes(self) -> int:
         """`classes`."""
         return self.classes
+
+    @property
+    def sketch(self) -> Sketch:
+        """All of it: the fields say everything."""
+        shape = (self.channels, self.height, self.width)
+        train, test = self.classes * self.train_per_class, self.classes * self.test_per_class
+        return Sketch(shape, self.classes, train, test)
 
     def load(self) -> DataSet:
         """Make the data set.

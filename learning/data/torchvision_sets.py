@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from learning.data.base import DataError, DataSet, DataSource
-from learning.data.images import Layout, guard, resized, resolved, to_labels, with_channels
+from learning.data.images import Layout, guard, resized, resolved, there, to_labels, with_channels
+from learning.data.sketch import Sketch
 from learning.pool import Ints
 
 DIGITS = tuple("0123456789")
+EXTRA = 531_131  # rows of SVHN's split `extra`
 STL = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 
 
@@ -32,6 +34,8 @@ class _TorchvisionSet(DataSource):
     layout: ClassVar[Layout]
     names: ClassVar[tuple[str, ...] | None] = None
     class_count: ClassVar[int] = 10
+    image: ClassVar[tuple[int, int, int]]
+    rows: ClassVar[tuple[int, int]]  # of the splits train and test
     flagged: ClassVar[bool] = True  # takes train=True or False rather than split="..."
 
     root: str = Field(
@@ -50,6 +54,22 @@ class _TorchvisionSet(DataSource):
     def known_classes(self) -> int:
         """As published."""
         return self.class_count
+
+    @property
+    def sketch(self) -> Sketch:
+        """As published, in the size that is asked for."""
+        channels, height, width = self.image
+        shape = (channels, height, width) if self.size is None else (channels, self.size, self.size)
+        return Sketch(shape, self.class_count, self._train_rows(), self.rows[1])
+
+    def look(self) -> Sketch:
+        """Look for the folder, unless the files are to be fetched; see `DataSource.look`."""
+        if not self.download:
+            there(self.root)
+        return self.sketch
+
+    def _train_rows(self) -> int:
+        return self.rows[0]
 
     def load(self) -> DataSet:
         """Read the files.
@@ -114,6 +134,8 @@ class MNIST(_TorchvisionSet):
     kind: Literal["mnist"] = "mnist"
     paper: ClassVar[str] = "LeCun, Bottou, Bengio, Haffner 1998, Proc. IEEE"
     published: ClassVar[str] = "MNIST"
+    image: ClassVar[tuple[int, int, int]] = (1, 28, 28)
+    rows: ClassVar[tuple[int, int]] = (60_000, 10_000)
     layout: ClassVar[Layout] = "nhw"
     names: ClassVar[tuple[str, ...] | None] = DIGITS
 
@@ -124,6 +146,8 @@ class FashionMNIST(_TorchvisionSet):
     kind: Literal["fashion_mnist"] = "fashion_mnist"
     paper: ClassVar[str] = "Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747"
     published: ClassVar[str] = "FashionMNIST"
+    image: ClassVar[tuple[int, int, int]] = (1, 28, 28)
+    rows: ClassVar[tuple[int, int]] = (60_000, 10_000)
     layout: ClassVar[Layout] = "nhw"
 
 
@@ -133,6 +157,8 @@ class CIFAR10(_TorchvisionSet):
     kind: Literal["cifar10"] = "cifar10"
     paper: ClassVar[str] = "Krizhevsky 2009, technical report, University of Toronto"
     published: ClassVar[str] = "CIFAR10"
+    image: ClassVar[tuple[int, int, int]] = (3, 32, 32)
+    rows: ClassVar[tuple[int, int]] = (50_000, 10_000)
     layout: ClassVar[Layout] = "nhwc"
 
 
@@ -142,6 +168,8 @@ class CIFAR100(_TorchvisionSet):
     kind: Literal["cifar100"] = "cifar100"
     paper: ClassVar[str] = "Krizhevsky 2009, technical report, University of Toronto"
     published: ClassVar[str] = "CIFAR100"
+    image: ClassVar[tuple[int, int, int]] = (3, 32, 32)
+    rows: ClassVar[tuple[int, int]] = (50_000, 10_000)
     class_count: ClassVar[int] = 100
     layout: ClassVar[Layout] = "nhwc"
 
@@ -152,6 +180,8 @@ class SVHN(_TorchvisionSet):
     kind: Literal["svhn"] = "svhn"
     paper: ClassVar[str] = "Netzer et al. 2011, NIPS workshop"
     published: ClassVar[str] = "SVHN"
+    image: ClassVar[tuple[int, int, int]] = (3, 32, 32)
+    rows: ClassVar[tuple[int, int]] = (73_257, 26_032)
     layout: ClassVar[Layout] = "nchw"
     names: ClassVar[tuple[str, ...] | None] = DIGITS
     flagged: ClassVar[bool] = False
@@ -161,6 +191,9 @@ class SVHN(_TorchvisionSet):
     def _train_splits(self) -> tuple[str, ...]:
         return ("train", "extra") if self.extra else ("train",)
 
+    def _train_rows(self) -> int:
+        return self.rows[0] + (EXTRA if self.extra else 0)
+
 
 class STL10(_TorchvisionSet):
     """13,000 labelled pictures of ten kinds of things, (3, 96, 96)."""
@@ -168,6 +201,8 @@ class STL10(_TorchvisionSet):
     kind: Literal["stl10"] = "stl10"
     paper: ClassVar[str] = "Coates, Ng, Lee 2011, AISTATS"
     published: ClassVar[str] = "STL10"
+    image: ClassVar[tuple[int, int, int]] = (3, 96, 96)
+    rows: ClassVar[tuple[int, int]] = (5_000, 8_000)
     layout: ClassVar[Layout] = "nchw"
     names: ClassVar[tuple[str, ...] | None] = STL
     flagged: ClassVar[bool] = False

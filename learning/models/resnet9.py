@@ -12,7 +12,9 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from learning.models.base import Architecture
-from learning.models.parts import Classifier, check_size
+from learning.models.parts import Classifier, check_size, too_small
+
+SMALLEST = 8  # pixels
 
 
 class _Residual(nn.Module):
@@ -31,13 +33,17 @@ class ResNet9(Architecture):
     paper: ClassVar[str] = "S0, Table 2 and A.2.2"
     kind: Literal["resnet9"] = "resnet9"
 
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Refuse what would be pooled down to nothing; see `Method.misfit`."""
+        return too_small("resnet9", shape, SMALLEST)
+
     def build(self, shape: tuple[int, int, int], classes: int) -> Classifier:
         """Return the untrained model.
 
         Raises:
             ValueError: If the image is smaller than 8x8.
         """
-        check_size("resnet9", shape, 8)
+        check_size("resnet9", shape, SMALLEST)
         body = nn.Sequential(*_block(shape[0], 64))
         for inputs, outputs in ((64, 128), (128, 256), (256, 512)):
             body.extend([*_block(inputs, outputs), nn.MaxPool2d(2), _Residual(outputs)])

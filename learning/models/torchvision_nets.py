@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from learning.method import kind_of
 from learning.models.base import Architecture
-from learning.models.parts import Classifier, check_size
+from learning.models.parts import Classifier, check_size, too_small
 
 if TYPE_CHECKING:
     from torchvision.models import VGG, ResNet
 
+SMALLEST = 32  # pixels that VGG-11 takes
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -157,13 +158,17 @@ class VGG11BN(_TorchvisionNet):
 
     kind: Literal["vgg11_bn"] = "vgg11_bn"
 
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Refuse what would be pooled down to nothing; see `Method.misfit`."""
+        return too_small("vgg11_bn", shape, SMALLEST)
+
     def _behead(self, net: VGG) -> int:
         width = int(net.classifier[-1].in_features)
         net.classifier[-1] = nn.Identity()
         return width
 
     def _fit(self, net: VGG, shape: tuple[int, int, int]) -> None:
-        check_size("vgg11_bn", shape, 32)
+        check_size("vgg11_bn", shape, SMALLEST)
         if shape[0] != 3:
             net.features[0] = _other_channels(net.features[0], shape[0], keep=self.pretrained)
 

@@ -62,6 +62,15 @@ class Trigger(Method):
 
     in_parts: ClassVar[bool] = False
 
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Return why the pattern cannot be drawn on inputs of this shape; see `Method.misfit`."""
+        try:
+            for purpose in ("train", "run"):
+                self.draw(shape, 1, TriggerKey(0, "agent", "group", purpose=purpose))
+        except ValueError as error:
+            return " ".join(str(error).split())
+        return None
+
     @abstractmethod
     def draw(self, shape: tuple[int, int, int], rows: int, key: TriggerKey) -> Pattern:
         """Return the agent's pattern.

@@ -58,8 +58,8 @@ class Patch(Trigger):
         channels, height, width = shape
         generator = numpy_generator(key.seed, "trigger/shape", agent=key.agent)
         colour = colour_of(self.colour, channels, generator)[:, None, None]
-        square = tuple((down, right) for down in range(self.size) for right in range(self.size))
-        row, column = stand(self._position(height, width), square, (height, width), generator)
+        corners = ((0, 0), (self.size - 1, self.size - 1))
+        row, column = stand(self._position(height, width), corners, (height, width), generator)
         inside = (..., slice(row, row + self.size), slice(column, column + self.size))
         mask = np.zeros((1, 1, height, width), np.float32)
         mask[inside] = 1
@@ -77,6 +77,11 @@ class Patch(Trigger):
         if isinstance(self.position, tuple) or self.position == "random":
             return self.position
         low = self.margin
+        if low and low + self.size > min(height, width):
+            raise ValueError(
+                f"expected size and margin of at most {min(height, width)} together for inputs of "
+                f"{height}x{width} pixels, got {self.size} and {low}"
+            )
         bottom, right = height - self.size - low, width - self.size - low
         return (
             low if self.position.startswith("top") else bottom,

@@ -62,7 +62,8 @@ def colour_of(colour: Colour, channels: int, generator: np.random.Generator) -> 
     if isinstance(colour, str):
         return drawn
     if len(colour) not in (1, channels):
-        raise ValueError(f"expected a colour of 1 or {channels} values, got {len(colour)}")
+        many = "1 value" if channels == 1 else f"1 or {channels} values"
+        raise ValueError(f"expected a colour of {many}, got {len(colour)}")
     return np.broadcast_to(np.asarray(colour, np.float32), (channels,))
 
 

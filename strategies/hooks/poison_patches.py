@@ -62,6 +62,16 @@ class PoisonPatches(TrainingHook):
             raise ValueError(f"expected largest >= smallest, got {self.largest} < {self.smallest}")
         return self
 
+    def misfit(self, shape: tuple[int, int, int]) -> str | None:
+        """Refuse patches that never have a pixel; see `Method.misfit`."""
+        least = 1 / min(shape[1:])
+        if count_of(self.largest, min(shape[1:]), rounding="floor") >= 1:
+            return None
+        return (
+            f"expected largest of at least {least:.3g}, a pixel of inputs of {shape[1]}x{shape[2]} "
+            f"pixels, got {self.largest}: no patch would have any"
+        )
+
     def mix(self, x: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the batch to train on; see `BatchHook.mix`."""
         classes = targets.shape[1]

@@ -12,7 +12,13 @@ from safetensors.numpy import load_file
 
 from backfire.play import PlayError, play
 from backfire.runtimes.local import LocalGrid
+from clients.behaviours.backdoor import Backdoor
+from learning.data.digits import Digits
+from learning.data.partition.iid import IID
+from learning.data.sketch import Sketch
+from learning.training.engine import Engine
 from learning.wire import RECORD, pack
+from scenarios.errors import ScenarioError
 from scenarios.loader import load, parse
 from server.run_folder import RunFolder
 from small_games import LIBRARY, ROOT, called, small
@@ -139,10 +145,21 @@ def test_a_quarantined_agent_leaves_the_game_of_the_others(fault, code, quick, t
     assert log[0]["quarantined"][0]["agent"] == name
 
 
-def test_agents_that_cannot_play_are_quarantined_with_their_own_words(tmp_path):
-    resolved = small(QUICKSTART).resolved()
-    resolved["agents"][1]["behaviour"]["trigger"] = {"kind": "patch", "size": 30}
-    played = play(parse(json.dumps(resolved), "bad"), out=tmp_path)
+@pytest.fixture
+def lame(monkeypatch):
+    """One group of attackers whose own code gives up."""
+    whole = Backdoor.play
+
+    def play(self, share, seat):
+        if seat.group == "mallory":
+            raise ValueError("expected 30 reasons, got none")
+        return whole(self, share, seat)
+
+    monkeypatch.setattr(Backdoor, "play", play)
+
+
+def test_agents_that_cannot_play_are_quarantined_with_their_own_words(tmp_path, lame):
+    played = play(small(QUICKSTART), out=tmp_path)
     refused = played.result.quarantined
     assert [(q.agent, q.code) for q in refused] == [
         ("mallory-01", "error"),
@@ -151,7 +168,9 @@ def test_agents_that_cannot_play_are_quarantined_with_their_own_words(tmp_path):
     assert all("30" in q.message for q in refused)
 
 
-def test_too_many_agents_for_the_data_is_one_line(tmp_path):
+def test_too_many_agents_for_the_data_is_one_line(tmp_path, monkeypatch):
+    """Where the partition does not tell before it deals."""
+    monkeypatch.setattr(IID, "least", lambda self, agents: 0)
     resolved = small(QUICKSTART).resolved()
     resolved["agents"][0]["count"] = 5000
     with pytest.raises(PlayError, match="rows") as caught:
@@ -159,13 +178,34 @@ def test_too_many_agents_for_the_data_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_without_a_row_is_one_line_that_says_why(tmp_path):
+def test_what_does_not_fit_data_that_only_loading_tells_is_refused_before_training(
+    tmp_path, monkeypatch
+):
+    """Case trigger-outside, for a data set of which nothing is known before."""
+    monkeypatch.setattr(Digits, "sketch", Sketch())
+    monkeypatch.setattr(Digits, "known_classes", None)
     resolved = small(QUICKSTART).resolved()
-    trigger = {"kind": "patch", "size": 30}
-    group = resolved["agents"][1]
-    resolved["agents"] = [{**group, "behaviour": {**group["behaviour"], "trigger": trigger}}]
+    resolved["agents"][1]["behaviour"]["trigger"] = {"kind": "patch", "size": 30}
+    resolved["agents"][1]["behaviour"]["target"] = {"kind": "fixed", "label": 10}
+    scenario, trained = parse(json.dumps(resolved), "bad"), []
+    monkeypatch.setattr(Engine, "train", lambda self, jobs: trained.append(jobs))
+    with pytest.raises(ScenarioError) as caught:
+        play(scenario, out=tmp_path)
+    assert not trained
+    assert caught.value.lines == (
+        "scenario agents[1].behaviour.target.label: expected a label from 0 to 9, got 10",
+        "scenario agents[1].behaviour.trigger: expected inputs of at least 30x30 pixels for this "
+        "trigger, got 8x8",
+    )
+
+
+def test_a_table_without_a_row_is_one_line_that_says_why(tmp_path, lame):
+    resolved = small(QUICKSTART).resolved()
+    resolved["agents"] = resolved["agents"][1:2]
     resolved |= {"defender_share": 0, "defenders": {"undefended": []}}
-    with pytest.raises(PlayError, match=r"every contribution was quarantined.*30x30") as caught:
+    with pytest.raises(
+        PlayError, match=r"every contribution was quarantined.*30 reasons"
+    ) as caught:
         play(parse(json.dumps(resolved), "none"), out=tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import to_tensor
 
-from learning.data.base import DataError
+from learning.data.base import DataError, NotThereError
 from learning.data.folder import Folder
 
 RNG = np.random.default_rng(1)
@@ -90,6 +90,115 @@ def test_folders_in_class_folders_count_and_other_files_do_not(root):
     (root / "train" / "README.md").write_text("insects")
     data = load(root)
     assert np.bincount(data.y_train).tolist() == [4, 3]
+    assert data.notes == (
+        "train/: 1 file of .txt left out, as no image's suffix (1 in ant/)",
+        "train/: 1 hidden image left out, as the name begins with a dot",
+    )
+
+
+def test_a_folder_of_which_everything_is_read_has_no_notes(root):
+    for split in ("train", "test"):
+        for name in (".DS_Store", ".gitkeep"):
+            (root / split / "ant" / name).write_text("")
+    (root / "README.md").write_text("insects")
+    (root / ".git").mkdir()
+    assert load(root).notes == ()
+
+
+def test_files_of_other_suffixes_are_counted_by_class(root):
+    """Case other-suffix."""
+    for k in range(2):
+        noise().save(root / "train" / "zebra" / f"{k}.gif")
+    noise().save(root / "train" / "ant" / "x.GIF")
+    (root / "test" / "ant" / "noend").write_bytes(b"")
+    assert load(root).notes == (
+        "train/: 3 files of .gif left out, as no image's suffix (1 in ant/, 2 in zebra/)",
+        "test/: 1 file of no suffix left out, as no image's suffix (1 in ant/)",
+    )
+
+
+def moved(root, old, new):
+    (root / old).rename(root / new)
+
+
+def test_val_is_the_test_set_where_there_is_no_other(root):
+    """Case val-folder: never another split than the user's without a word."""
+    before = load(root)
+    moved(root, "test", "val")
+    data = load(root)
+    np.testing.assert_array_equal(data.x_test, before.x_test)
+    assert data.y_test.tolist() == before.y_test.tolist()
+    (note,) = data.notes
+    assert note == "val/ of the data set was taken as the test set, since there is no test/"
+    (root / "val" / "ant" / "x.gif").write_bytes(b"")
+    assert "val/: 1 file of .gif" in load(root).notes[1]
+
+
+def test_val_beside_test_and_other_folders_are_told_as_not_read(root):
+    """Case val-folder."""
+    for name in ("val", "extra"):
+        (root / name).mkdir()
+    assert load(root).notes == (
+        "val/ of the data set was not read: test/ is the test set",
+        "of the data set's folder extra/ was not read",
+    )
+
+
+def test_a_val_that_cannot_be_the_test_set_is_told(root):
+    """Case val-folder: tiny-imagenet's val/ has one folder, images/."""
+    moved(root, "test", "val")
+    moved(root, "val/ant", "val/images")
+    data = load(root)
+    assert len(data.y_test) == 0
+    assert data.notes == (
+        "val/ of the data set was not read (its folder images/ is no class of train/): the test "
+        "set was drawn from train/",
+    )
+    moved(root, "val", "elsewhere")
+    (root / "val").symlink_to(root / "elsewhere")
+    assert "they are not followed" in load(root).notes[0]
+
+
+def test_without_test_and_val_there_is_nothing_to_tell(root):
+    moved(root, "test/ant", "train/bee")
+    (root / "test" / "zebra" / "0.png").unlink()
+    (root / "test" / "zebra").rmdir()
+    (root / "test").rmdir()
+    data = load(root)
+    assert len(data.y_test) == 0
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (map(str, range(12)), "2: 10, 3: 11, 4: 2, 5: 3, 6: 4, 7: 5, 8: 6, 9: 7, 10: 8, 11: 9"),
+        (["1", "2", "3"], "0: 1, 1: 2, 2: 3"),
+        (["0", "2"], "1: 2"),
+        # Where the number is the label, or the names are none, nothing is said.
+        (["0", "1", "2"], ""),
+        ([f"{k:02d}" for k in range(12)], ""),
+        (["1", "two"], ""),
+    ],
+)
+def test_folders_that_are_numbers_of_other_labels_are_told(tmp_path, names, told):
+    """Case class-order."""
+    for name in names:
+        (tmp_path / "train" / name).mkdir(parents=True)
+        noise().save(tmp_path / "train" / name / "0.png")
+    data = load(tmp_path)
+    assert list(data.class_names) == sorted(data.class_names)
+    assert [note.rpartition("(label: folder): ")[2] for note in data.notes] == [told] * bool(told)
+
+
+def test_a_look_tells_what_loading_does(root):
+    noise(6, 5).save(root / "train" / "ant" / "more.png")
+    sketch, data = Folder(path=str(root)).look(), load(root)
+    assert (sketch.shape, sketch.classes) == (data.shape, data.classes)
+    assert (sketch.train, sketch.test) == (len(data.y_train), len(data.y_test))
+    assert Folder(path=str(root), size=9, grayscale=True).look().shape == (1, 9, 9)
+    with pytest.raises(NotThereError, match=r"got nothing at .*nowhere"):
+        Folder(path=str(root / "nowhere")).look()
 
 
 def test_exif_orientation_is_followed(root):
@@ -177,9 +286,38 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_broken_files_are_named(root, name):
+    """Case damaged-image."""
     body, message = HOSTILE[name]
     (root / "train" / "zebra" / name).write_bytes(body(root))
     assert name in refused(root, message, max_file_mib=0.5)
+
+
+def test_all_broken_files_are_told_at_once(root):
+    """The first of all as well, by whose shape the others are measured; many are counted."""
+    for split, name in (("train/ant", "0.png"), ("train/zebra", "1.png"), ("test/ant", "0.png")):
+        (root / split / name).write_bytes(b"")
+    noise(9, 9).save(root / "train" / "zebra" / "odd.png")
+    message = refused(root, "^4 of 9 images cannot be used: expected a sound image, got ")
+    for name in ("train/ant/0.png", "train/zebra/1.png", "test/ant/0.png", "odd.png: set size"):
+        assert name in message
+    for k in range(20):
+        (root / "train" / "zebra" / f"more {k}.png").write_bytes(b"")
+    message = refused(root, "^24 of 29 images cannot be used: .*; and 19 more$")
+    assert message.count(".png: cannot") == 5
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"")
+    refused(root, "^27 of 29 images cannot be used")
+
+
+def test_a_class_without_images_is_refused_by_its_folder(root):
+    """Case empty-class-folder, with the remedy where the files are of a suffix that is not read."""
+    for name in ("c", "__MACOSX"):
+        (root / "train" / name).mkdir()
+        refused(root, f"expected images, got none in .*train/{name}$")
+        (root / "train" / name).rmdir()
+    (root / "train" / "c").mkdir()
+    (root / "train" / "c" / "0.jfif").write_bytes(b"")
+    refused(root, r"got none in .*train/c \(files of \.jfif are not read\)$")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tiff"])
@@ -209,6 +347,7 @@ def test_more_than_eight_bits_are_refused(root, name):
 
 
 def test_links_are_not_followed(root):
+    """Case symlinked-train, and its kind: a class, a file, either split."""
     zebra, bee = root / "train" / "zebra", root / "train" / "bee"
     for link, aim in ((zebra / "loop", root / "train"), (zebra / "x.png", "/etc/hostname")):
         link.symlink_to(aim)
@@ -217,9 +356,15 @@ def test_links_are_not_followed(root):
     bee.symlink_to(root / "train" / "ant")
     assert "bee" in refused(root, "expected no links")
     bee.unlink()
+    for split in ("test", "train"):
+        (root / split).rename(root / "elsewhere")
+        (root / split).symlink_to(root / "elsewhere")
+        refused(root, rf"expected no links \(they are not followed\), got .*{split}$")
+        (root / split).unlink()
+        (root / "elsewhere").rename(root / split)
     (root / "test").rename(root / "elsewhere")
-    (root / "test").symlink_to(root / "elsewhere")
-    refused(root, "expected a folder with one folder for each class, got none at .*test")
+    (root / "test").symlink_to(root / "nowhere")  # a broken link is no missing folder
+    refused(root, r"expected no links \(they are not followed\), got .*test$")
 
 
 def test_pipes_and_odd_names_are_refused(root):
@@ -257,7 +402,7 @@ def test_a_folder_with_too_many_entries_is_not_even_listed(root, monkeypatch):
         def __exit__(self, *_):
             self.entries.close()
 
-    monkeypatch.setattr("learning.data.folder.os.scandir", Counted)
+    monkeypatch.setattr("learning.data.image_folders.os.scandir", Counted)
     refused(root, "at most max_files = 10 entries in .*ant", max_files=10)
     assert len(listed) == 2 + 11  # two classes, then one entry more than is allowed
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.functional import to_tensor
 
-from learning.data.base import DataError
+from learning.data.base import DataError, NotThereError
 from learning.data.images import to_unit
 from learning.data.npz import Npz
 
@@ -149,13 +149,18 @@ BAD = {
     "NaN": (sound(x_train=np.where(NHW > 99, np.nan, 0)), "got nan to nan"),
     "inf": (sound(x_test=np.full((8, 6, 5), np.inf)), "got inf to inf in x_test"),
     "float labels": (sound(y_train=LABELS.astype("f4")), "expected integer labels, got float32"),
-    "one-hot": (sound(y_train=np.eye(4, dtype=int)[LABELS]), "expected 20 labels, .* got"),
+    "one-hot": (
+        sound(y_train=np.eye(4, dtype=int)[LABELS]),
+        r"expected 20 labels, .* got \(20, 4\) in y_train .*argmax",
+    ),
+    "flags": (sound(y_train=LABELS > 1), "expected integers or floats, got bool"),
     "short labels": (sound(y_train=LABELS[:19]), r"expected 20 labels.* got \(19,\) in y_train"),
     "negative label": (
         sound(y_train=np.where(np.arange(20) == 7, -1, LABELS.astype(int))),
         r"got -1 in row 7 of y_train",
     ),
     "huge label": (sound(y_train=np.full(20, 2**63, "u8")), "got 9223372036854775808 in row 0"),
+    "from one": (sound(y_train=LABELS + 1, y_test=LABELS[:8] + 1), "every label from 0 to 4, got no 0 .*: renumber"),
     "gap": (sound(y_train=LABELS * 2), "every label from 0 to 6, got no 5"),
     "test shape": (sound(x_test=NHW[:8, 1:]), r"expected x_test of shape \(1, 6, 5\)"),
 }  # fmt: skip
@@ -163,6 +168,7 @@ BAD = {
 
 @pytest.mark.parametrize(("arrays", "message"), BAD.values(), ids=BAD)
 def test_bad_arrays_are_refused_by_name(tmp_path, arrays, message):
+    """Cases labels-not-from-zero and label-forms; a column (n, 1) is taken, as tested above."""
     with pytest.raises(DataError, match=message) as caught:
         load(tmp_path, arrays)
     assert "set.npz" in str(caught.value)
@@ -321,3 +327,16 @@ def test_paths(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(DataError, match="nothing readable"):
         Npz(path="pipe.npz").load()
+
+
+@pytest.mark.parametrize("arrays", [sound(), sound(x_test=None, y_test=None)])
+def test_a_look_tells_what_loading_does(tmp_path, arrays):
+    data = load(tmp_path, arrays)
+    sketch = Npz(path=str(tmp_path / "set.npz")).look()
+    assert sketch.shape == data.shape
+    assert (sketch.train, sketch.test) == (len(data.y_train), len(data.y_test))
+    assert sketch.classes is None  # labels are not read
+    with pytest.raises(NotThereError):
+        Npz(path=str(tmp_path / "absent.npz")).look()
+    with pytest.raises(DataError):
+        Npz(path=str(tmp_path)).look()

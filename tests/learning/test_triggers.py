@@ -210,7 +210,7 @@ def test_a_shape_larger_than_the_image_is_refused():
         CrossTrigger().draw((1, 2, 8), 1, key())
     with pytest.raises(ValueError, match="at least 9x9"):
         Patch(size=9, position="random").draw((1, 8, 8), 1, key())
-    with pytest.raises(ValueError, match="outside the image"):
+    with pytest.raises(ValueError, match="size and margin of at most 8 together"):
         Patch(size=6, margin=3, position="bottom_right").draw((1, 8, 8), 1, key())
 
 

@@ -20,6 +20,10 @@ class Partition(Method):
 
     disjoint: ClassVar[bool] = True
 
+    def least(self, agents: int) -> int:
+        """Return a number of rows below which they surely do not suffice, whatever their labels."""
+        return 2 * agents if self.disjoint else 2
+
     @abstractmethod
     def split(self, y: Ints, agents: int, generator: np.random.Generator) -> list[Ints]:
         """Return for each agent the positions of its rows.

@@ -34,6 +34,10 @@ class Sampled(Partition):
         json_schema_extra={"origin": "ours"},
     )
 
+    def least(self, agents: int) -> int:
+        """Return `rows`: every agent may have the same."""
+        return self.rows
+
     def split(self, y: Ints, agents: int, generator: np.random.Generator) -> list[Ints]:
         """Return for each agent the positions of its rows, ascending; see `Partition.split`."""
         need_rows(len(y), 1, self.rows)

@@ -39,6 +39,10 @@ class Shards(Partition):
         json_schema_extra={"origin": "paper"},
     )
 
+    def least(self, agents: int) -> int:
+        """Return the rows of shards of one row each, and of agents of two."""
+        return agents * max(2, self.shards)
+
     def split(self, y: Ints, agents: int, generator: np.random.Generator) -> list[Ints]:
         """Return for each agent the positions of its rows, ascending; see `Partition.split`."""
         return in_shards(y, agents, self.shards, equal=self.equal, generator=generator)
