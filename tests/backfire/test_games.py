@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 from backfire.play import PlayError, play
 from backfire.runtimes.local import LocalGrid
 from clients.behaviours.backdoor import Backdoor
-from learning.data.digits import Digits
 from learning.data.partition.iid import IID
 from learning.data.sketch import Sketch
 from learning.training.engine import Engine
@@ -182,9 +181,10 @@ def test_what_does_not_fit_data_that_only_loading_tells_is_refused_before_traini
     tmp_path, monkeypatch
 ):
     """Case trigger-outside, for a data set of which nothing is known before."""
-    monkeypatch.setattr(Digits, "sketch", Sketch())
-    monkeypatch.setattr(Digits, "known_classes", None)
-    resolved = small(QUICKSTART).resolved()
+    scenario = small(QUICKSTART)
+    monkeypatch.setattr(type(scenario.data), "sketch", Sketch())
+    monkeypatch.setattr(type(scenario.data), "known_classes", None)
+    resolved = scenario.resolved()
     resolved["agents"][1]["behaviour"]["trigger"] = {"kind": "patch", "size": 30}
     resolved["agents"][1]["behaviour"]["target"] = {"kind": "fixed", "label": 10}
     scenario, trained = parse(json.dumps(resolved), "bad"), []
