@@ -90,7 +90,10 @@ class Bars:
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Show an event."""
+        """Show an event; one without a step is a line above the bars."""
+        if event.note and not event.done and not event.total:
+            self._progress.console.print(Text(_line(event)), soft_wrap=True)
+            return
         total = event.total if event.total > 0 else None
         note = printable(event.note, 60)
         with self._lock:

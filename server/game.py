@@ -15,6 +15,7 @@ from learning.training.engine import EpochEvent, Recipe
 from learning.worlds import ALONE, ATTACKED, repeat_of
 from scenarios.schema import Scenario
 from server.events import Event, Observer
+from server.idle import idle
 from server.referee import Referee
 from server.results import DEFINITIONS, DefenderScores, GameResult, RoundScores
 from server.scoring.beside import Scored, beside
@@ -168,7 +169,7 @@ def result_of(
     notes: Sequence[str] = (),
 ) -> GameResult:
     """Put a game's result together; `notes` are what the training has to say."""
-    told = (*dealt.data.notes, *_skipped(rounds or {}), *notes)
+    told = (*dealt.data.notes, *idle(scenario, table), *_skipped(rounds or {}), *notes)
     rows = sum(record.rows for record in table.roster if record.admitted)
     return GameResult(
         scenario=scenario.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Folder of a run or a sweep that trackers write in.
 FOLDER: Final = "tracking"
+_NAMED: Final = 5
 
 
 class Tracking:
@@ -35,6 +37,7 @@ class Tracking:
         self._trackers = dict(trackers)
         self._observe = observe
         self._cells = 0
+        self._dropped: Counter[str] = Counter()
         # Models that train side by side report from threads of their own.
         self._lock = threading.RLock()
 
@@ -67,21 +70,31 @@ class Tracking:
             seed: Its seed.
             rows: Its lines of the long table.
         """
-        values = scores_of(rows)
         with self._lock:
+            values = self._finite(scores_of(rows))
             step = self._cells
             self._cells += 1
             self._each(lambda tracker: tracker.cell(name, {**at, "seed": seed}, values, step))
 
     def close(self, *, finished: bool) -> None:
-        """Let all trackers write what is left."""
+        """Let all trackers write what is left; say which values they were not told."""
+        if self._dropped:
+            self._observe(Event("tracking", 0, 0, _not_told(self._dropped)))
+            self._dropped.clear()
         self._each(lambda tracker: tracker.close(finished=finished))
         self._trackers.clear()
 
     def _numbers(self, values: Mapping[str, float], step: int) -> None:
-        kept = {name: value for name, value in values.items() if math.isfinite(value)}
-        if kept:
-            self._each(lambda tracker: tracker.numbers(kept, step))
+        with self._lock:
+            kept = self._finite(values)
+            if kept:
+                self._each(lambda tracker: tracker.numbers(kept, step))
+
+    def _finite(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the numbers that trackers can keep; the others are counted."""
+        if self._trackers:
+            self._dropped.update(name for name, x in values.items() if not math.isfinite(x))
+        return {name: x for name, x in values.items() if math.isfinite(x)}
 
     def _each(self, tell: Callable[[Tracker], None]) -> None:
         with self._lock:
@@ -132,6 +145,16 @@ def track_game(
         if names:
             opened.settings({**flattened(scenario.resolved()), "digest": scenario.digest()})
         yield opened
+
+
+def _not_told(dropped: Counter[str]) -> str:
+    total = sum(dropped.values())
+    named = ", ".join(f"{name} ({count})" for name, count in dropped.most_common(_NAMED))
+    more = f" and {len(dropped) - _NAMED} more names" if len(dropped) > _NAMED else ""
+    return (
+        f"{total} value{'s' * (total > 1)} that {'are' if total > 1 else 'is'} not finite (NaN or "
+        f"infinite) left out of what trackers are told: {named}{more}"
+    )
 
 
 def flattened(value: object, path: str = "") -> dict[str, Setting]:

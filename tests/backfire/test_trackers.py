@@ -238,6 +238,48 @@ def test_a_tracker_that_fails_is_left_out_and_the_game_goes_on():
     assert [event.phase for event in seen] == ["round", "tracking", "round", "scoring"]
 
 
+def tracking_notes(seen):
+    return [event.note for event in seen if event.phase == "tracking"]
+
+
+def test_values_that_are_not_finite_are_counted_and_told_once():
+    """Case nan-metric: a diverged curve does not just end."""
+    recorder, seen = Recorder(), []
+    told = Tracking({"good": recorder}, seen.append)
+    for number, value in enumerate((0.5, float("nan"), float("inf")), 1):
+        told(round_event(number, value))
+    row = ScoreRow(
+        at={},
+        seed=0,
+        cell="c",
+        defender="mean",
+        group="",
+        agent="",
+        score="asr",
+        value=float("nan"),
+    )
+    told.cell("c", {}, 0, [row])
+    assert tracking_notes(seen) == []
+    told.close(finished=True)
+    told.close(finished=True)
+    assert tracking_notes(seen) == [
+        "3 values that are not finite (NaN or infinite) left out of what trackers are told: "
+        "round/mean/clean_accuracy (2), score/mean/asr (1)"
+    ]
+    assert recorder.cells[0][2] == {}
+    shown = [values for values, _ in recorder.numbers_told]
+    assert [("round/mean/clean_accuracy" in values) for values in shown] == [True, False, False]
+
+
+def test_without_a_tracker_or_without_such_values_nothing_is_told():
+    for trackers, value in (({}, float("nan")), ({"good": Recorder()}, 0.5)):
+        seen = []
+        told = Tracking(trackers, seen.append)
+        told(round_event(1, value))
+        told.close(finished=True)
+        assert tracking_notes(seen) == []
+
+
 def test_a_game_that_is_cut_off_closes_its_trackers(tmp_path, monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr(
