@@ -160,7 +160,10 @@ BAD = {
         r"got -1 in row 7 of y_train",
     ),
     "huge label": (sound(y_train=np.full(20, 2**63, "u8")), "got 9223372036854775808 in row 0"),
-    "from one": (sound(y_train=LABELS + 1, y_test=LABELS[:8] + 1), "every label from 0 to 4, got no 0 .*: renumber"),
+    "from one": (
+        sound(y_train=LABELS + 1, y_test=LABELS[:8] + 1),
+        "every label from 0 to 4, got no 0 .*: renumber",
+    ),
     "gap": (sound(y_train=LABELS * 2), "every label from 0 to 6, got no 5"),
     "test shape": (sound(x_test=NHW[:8, 1:]), r"expected x_test of shape \(1, 6, 5\)"),
 }  # fmt: skip
