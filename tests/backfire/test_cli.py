@@ -144,10 +144,14 @@ def test_t6_ctrl_c_ends_with_130_and_leaves_an_unfinished_run(threads, tiny, tmp
 
 def test_data_that_is_not_there_is_one_line(tiny, tmp_path):
     done = invoke("run", tiny, "--out", tmp_path, "--set", "data={kind: npz, path: absent.npz}")
-    assert done.exit_code == 3
+    assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert "absent.npz" in line
+    assert line.startswith("--set data: expected a data set, got nothing at ")
+    assert line.endswith("absent.npz")
+    assert not list(tmp_path.iterdir())  # said before a run folder is made
+    absent = ("validate", tiny, "--set", "data={kind: npz, path: absent.npz}")
+    assert invoke(*absent).exit_code == 0  # another machine may have it
+    assert invoke(*absent, "--data").stderr.splitlines() == [line]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX")
