@@ -62,7 +62,10 @@ def test_the_base_is_valid():
 
 EPOCHS = "s.yaml:5:11 training.epochs: expected a whole number from 1 to 100000, got "
 SHARE = "s.yaml:7:17 defender_share: expected a number from 0 to below 1, got "
-ALONE = "s.yaml:22:10 referee.alone: expected a whole number from 0 to 100000 or 'all', got "
+ALONE = (
+    "s.yaml:22:10 referee.alone: expected a whole number from 0 to 100000 or one of 'all', 'auto', "
+    "got "
+)
 NAME = "s.yaml:11:11 agents[1].name: expected "
 LABEL = "expected a whole number from 0 to 1000000, got "
 

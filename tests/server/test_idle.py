@@ -71,4 +71,5 @@ def test_notes_stand_on_the_terminal(tmp_path):
     played = play(parse(BASE, "idle", [M + "behaviour.poison_rate=0.01"]), out=tmp_path)
     console = Console(record=True, width=200)
     show(played.result, None, console)
-    assert f"Note: {played.result.notes[0]}" in console.export_text()
+    (note,) = played.result.notes
+    assert f"{note[:1].upper()}{note[1:]}" in console.export_text()
