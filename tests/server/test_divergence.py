@@ -13,6 +13,7 @@ from backfire.tables import show
 from learning.wire import TRAINING, pack, take_divergence, with_divergence
 from scenarios.loader import parse
 from server.divergence import told_divergence, told_of_defenders, with_round
+from server.federated_state import Facts, Progress, put_together, taken_apart
 
 AGENTS = [
     {"name": "honest", "count": 3, "behaviour": {"kind": "benign"}},
@@ -112,3 +113,11 @@ def test_a_word_that_is_no_epoch_is_ignored(said):
     content = RecordDict({TRAINING: ConfigRecord({"diverged": said})})
     assert take_divergence(content) == 0
     assert not content
+
+
+def test_who_diverged_survives_a_checkpoint():
+    known = {"honest-01": (3, 2, 2)}
+    facts, tensors = taken_apart(Progress(4, {}, {}, diverged=known))
+    assert (
+        put_together(Facts.model_validate_json(facts.model_dump_json()), tensors).diverged == known
+    )
