@@ -241,3 +241,69 @@ def test_the_rules_are_told():
 def test_the_docs_say_the_rules_as_they_are():
     page = Path(__file__).parents[2] / "docs" / "reproductions" / "README.md"
     assert rules_markdown() in page.read_text()
+
+
+def played(values, score="asr"):
+    """Return lines of one place with a score for each seed."""
+    return [Row({"n": 1}, seed, "none", score, value) for seed, value in enumerate(values)]
+
+
+def test_a_claim_needs_the_interval_too():
+    # Skewed towards 0: Student's t is sure that the mean lies below 20 % (p = 0.014), the interval,
+    # which knows that no share is below 0, reaches above it.
+    values = [0.12, 0.15, 0.0, 0.09, 0.0]
+    (line,) = judge([claim(0.2, {"n": 1})], played(values))
+    (one,) = line.comparisons
+    assert one.p == pytest.approx(stats.ttest_1samp(values, 0.2).pvalue)
+    assert one.p < 0.05
+    assert one.difference.holds(0.0)
+    assert line.verdict is Verdict.UNDECIDED
+    assert "the interval does not bear it out" in line.why
+    (clear,) = judge([claim(0.4, {"n": 1})], played(values))
+    assert clear.verdict is Verdict.FAILS
+
+
+def test_about_needs_the_interval_too():
+    side = {"defender": "none", "score": "asr", "at": {"n": 1}}
+    values = [0.12, 0.15, 0.0, 0.09, 0.0]
+    near = {"text": "near", "about": {**side, "tolerance": 0.2}, "than": {"value": 0}}
+    (line,) = judge([near], played(values))
+    assert line.comparisons[0].p < 0.05
+    assert line.comparisons[0].difference.high > 0.2
+    assert line.verdict is Verdict.UNDECIDED
+    near["about"]["tolerance"] = 0.4
+    (line,) = judge([near], played(values))
+    assert line.verdict is Verdict.HOLDS
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(5, Verdict.UNDECIDED), (6, Verdict.HOLDS)])
+def test_equal_seeds_are_sure_of_nothing_before_there_are_six(seeds, verdict):
+    (line,) = judge([claim(0.5, {"n": 1})], played([1.0] * seeds))
+    (one,) = line.comparisons
+    assert (one.difference.low, one.p) == (None, 2 / 2**seeds)
+    assert line.verdict is verdict
+    if verdict is Verdict.UNDECIDED:
+        assert "every seed gave the same difference" in line.why
+    assert "all seeds alike, no interval" in line.why
+
+
+def test_seeds_in_two_heaps_leave_a_claim_open_and_say_why():
+    values = [0.95, 0.93, 0.97, 0.96, 0.1]
+    (line,) = judge([claim(0.2, {"n": 1})], played(values))
+    assert stats.ttest_1samp(values, 0.2).pvalue < 0.05
+    assert line.verdict is Verdict.UNDECIDED
+    assert "the seeds fall into two heaps" in line.why
+    assert "1 seed at -10.0, 4 at +73.0 to +77.0; above 80 %" in line.why
+
+
+def test_distances_beyond_1_are_compared_in_their_own_range():
+    score = "trigger_shape_distance"
+    data = [
+        Row({"n": n}, seed, "none", score, value + seed / 100)
+        for n, value in ((1, 1.9), (10, 0.1))
+        for seed in range(5)
+    ]
+    sides = [{"defender": "none", "score": score, "at": {"n": n}} for n in (10, 1)]
+    (line,) = judge([{"text": "nearer", "less": sides[0], "than": sides[1]}], data)
+    (one,) = line.comparisons
+    assert one.difference.value == pytest.approx(1.8)
