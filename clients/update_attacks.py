@@ -67,7 +67,7 @@ def view(
         accomplices=request.facts.accomplices,
         member=request.facts.member,
         boost=request.facts.boost,
-        deployed=_deployed(scenario, request, known or Known()),
+        deployed=_deployed(scenario, layout, request, known or Known()),
     )
 
 
@@ -80,7 +80,7 @@ def crafted(attack: UpdateAttack, seat: View, layout: Layout, own: State) -> Sta
 
 
 def _deployed(
-    scenario: Scenario, request: Request, known: Known
+    scenario: Scenario, layout: Layout, request: Request, known: Known
 ) -> Callable[[Tensor], Tensor] | None:
     """Return the rule of the defender that the attacker is told of, if any."""
     if not request.facts.defender:
@@ -90,6 +90,7 @@ def _deployed(
     context = Context(
         seed=derived_seed(scenario.seed, f"attacker/{request.agent}"),
         memory=int(scenario.compute.memory_gib * 2**30),
+        head=layout.head,
     )
 
     def rule(updates: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ class Layout:
         variances: For each buffer that is a variance, what its layer adds before it takes the
             root. Variances and counters are never negative.
         counters: Names of the buffers that count batches.
+        head: Where in the flat vector the weights of the last linear layer lie; None where there is
+            none, or it is not trained.
 
     Raises:
         ValueError: If two entries share a part of their memory, which no entry can follow.
@@ -67,11 +69,21 @@ class Layout:
         self.frozen = tuple(name for name in own if name in parameters - trained)
         self.variances = {n: e for n, e in _variances(module) if n in self.buffers}
         self.counters = frozenset(_counters(module)).intersection(self.buffers)
+        self.head = self._columns(_last_linear(module))
 
     @property
     def width(self) -> int:
         """Number of weights, d."""
         return int(sum(np.prod(self.shapes[name]) for name in self.weights))
+
+    def _columns(self, names: Sequence[str]) -> slice | None:
+        """Return where weights lie that follow one another; None where one of them is no weight."""
+        if not names or not set(names) <= set(self.weights):
+            return None
+        sizes = {name: int(np.prod(self.shapes[name])) for name in self.weights}
+        first = self.weights.index(names[0])
+        start = sum(sizes[name] for name in self.weights[:first])
+        return slice(start, start + sum(sizes[name] for name in names))
 
     def flat(self, state: State) -> Tensor:
         """Return the weights as one vector, (d,)."""
@@ -142,6 +154,17 @@ def _places(value: Tensor) -> Tensor:
     size = value.untyped_storage().nbytes() // value.element_size()
     numbers = torch.arange(size)
     return numbers.as_strided(value.shape, value.stride(), value.storage_offset()).flatten()
+
+
+def _last_linear(module: nn.Module) -> list[str]:
+    """Return the names of the last linear layer's parameters; none where there is no such layer."""
+    layers = [
+        (name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)
+    ]
+    if not layers:
+        return []
+    prefix, layer = layers[-1]
+    return [_joined(prefix, name) for name, value in layer._parameters.items() if value is not None]
 
 
 def _variances(module: nn.Module) -> Iterator[tuple[str, float]]:

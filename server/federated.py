@@ -335,6 +335,7 @@ class _Play:
             seed=self._defender.seed,
             memory=int(self._scenario.compute.memory_gib * 2**30),
             own=mine,
+            head=self._layout.head,
         )
         buffers = Buffers(
             updates.agents, self._layout.stacked(list(states.values())), self._layout.variances

@@ -82,3 +82,13 @@ def test_a_model_held_for_evaluation_is_laid_out_like_the_one_that_is_trained():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     layout = Layout(model)
     assert Layout(model.requires_grad_(False)).weights == layout.weights
+
+
+def test_the_head_is_the_last_linear_layer():
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 4))
+    layout = Layout(model)
+    head = layout.flat(model.state_dict())[layout.head]
+    assert torch.equal(head, torch.cat([model[2].weight.flatten(), model[2].bias]))
+    assert Layout(nn.BatchNorm1d(3)).head is None
+    model[2].bias.requires_grad_(False)
+    assert Layout(model).head is None

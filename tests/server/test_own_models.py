@@ -5,6 +5,7 @@ import pytest
 from backfire.play import play
 from learning.training.engine import Engine
 from small_games import ROOT, small
+from strategies.aggregation.foolsgold import FoolsGold
 
 
 @pytest.mark.parametrize("defence", [{"kind": "fltrust"}, {"kind": "agent_augmentation"}])
@@ -32,3 +33,26 @@ def test_with_the_games_local_steps_and_fedprox_term(defence, how, tmp_path, mon
     assert job.steps == how.get("local_steps")
     assert (job.steering is None) is (not how)
     assert job.steering is None or (job.steering.pull, job.steering.gain) == (0.25, 1.0)
+
+
+def test_foolsgold_compares_what_its_layer_says(tmp_path, monkeypatch):
+    """`layer: head` compared whole models, as nobody told the rule where the head is."""
+    kept = {}
+    apply = FoolsGold.apply
+
+    def listening(rule, updates, state, context):
+        result = apply(rule, updates, state, context)
+        kept[rule.layer] = {len(value) for value in result.state.values()}
+        return result
+
+    monkeypatch.setattr(FoolsGold, "apply", listening)
+    scenario = small(
+        ROOT / "scenarios" / "federated" / "quickstart.yaml",
+        players=[{"name": "honest", "count": 3, "behaviour": {"kind": "benign"}}],
+        defenders={layer: [{"kind": "foolsgold", "layer": layer}] for layer in ("head", "all")},
+        federation={"rounds": 1},
+        referee={"alone": 0, "attacker_free": False},
+        model={"kind": "mlp", "hidden": [8]},
+    )
+    play(scenario, out=tmp_path)
+    assert kept == {"head": {8 * 10 + 10}, "all": {64 * 8 + 8 + 8 * 10 + 10}}
