@@ -228,6 +228,19 @@ def test_mimic_does_not_depend_on_where_the_origin_is():
         np.testing.assert_array_equal(Mimic().craft(view(outlier + shift)), (outlier + shift)[11])
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1e6])
+def test_mimic_does_not_depend_on_the_scale_of_the_updates(scale):
+    rows = honest(9)
+    rows[11] += 6 * np.sign(rows[11])
+    np.testing.assert_array_equal(Mimic().craft(view(rows * scale)), (rows * scale)[11])
+
+
+def test_mimic_copies_the_first_where_it_is_told_so():
+    rows = honest(9)
+    rows[11] += 6 * np.sign(rows[11])
+    np.testing.assert_array_equal(Mimic(pick="first").craft(view(rows)), rows[0])
+
+
 def test_mimic_takes_the_first_of_those_that_tie():
     rows = np.array([[1.0, 0], [3, 0]])
     np.testing.assert_array_equal(Mimic().craft(view(rows)), rows[0])

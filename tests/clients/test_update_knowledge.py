@@ -19,6 +19,7 @@ from clients.updates.base import NotGranted
 from clients.updates.sign_flip import SignFlip
 from learning.wire import RECORD
 from scenarios.loader import parse
+from server.grants import Grants
 
 HONEST = ("honest-01", "honest-02", "honest-03")
 ONES, TWOS = ("ones-01", "ones-02"), ("twos-01", "twos-02")
@@ -26,6 +27,8 @@ SCENARIO = {
     "name": "knowledge",
     "game": "federated",
     "data": {"kind": "digits", "train_rows": 300, "test_rows": 30},
+    # Shares of unequal size, so that 1 / share is not the number of participants.
+    "partition": {"kind": "quantity_skew", "law": "power", "exponent": 0.5},
     "model": {"kind": "mlp", "hidden": [8]},
     "training": {"batch_size": 16},
     "federation": {"rounds": 2},
@@ -184,7 +187,18 @@ def test_the_view_tells_the_numbers_of_the_round(games):
         rows_of = {agent.name: agent.rows for agent in games["group"].game.result.roster}
         assert (view.participants, view.accomplices, view.member) == (7, 2, 1)
         assert view.boost == pytest.approx(sum(rows_of.values()) / rows_of["ones-02"])
+        assert abs(view.boost - view.participants) > 1
         assert view.previous is None
+
+
+def test_the_boost_is_one_over_the_share_of_the_rows_of_the_round():
+    """Audit M23: neither the number of participants nor a share among all agents."""
+    rows = {name: 10 * (at + 1) for at, name in enumerate((*HONEST, *ONES, *TWOS))}
+    grants = Grants(scenario(), rows, layout=None)
+    invited = (HONEST[0], HONEST[2], ONES[1])
+    ask = grants.first_ask(("mean", "attacked", ""), ONES[1], 1, invited, None, None)
+    assert ask.told["boost"] == (10 + 30 + 50) / 50
+    assert (ask.told["participants"], ask.told["accomplices"], ask.told["member"]) == (3, 1, 0)
 
 
 def test_the_rule_is_known_only_where_it_is_granted(tmp_path):

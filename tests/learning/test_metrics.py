@@ -118,6 +118,26 @@ def test_paired_interval_has_width_where_all_pairs_agree():
     assert low < 0 < high
 
 
+def test_paired_interval_of_a_side_that_never_varies_takes_the_sides_as_independent():
+    """Where all hit on one side no correlation is defined; Newcombe takes 0."""
+    first, second = table(12, 8, 0, 0)
+    found = paired_difference(first, second)
+    assert found == pytest.approx(independent_difference(wilson(20, 20), wilson(12, 20)))
+    assert independent_difference(wilson(20, 20), wilson(12, 20)).low > 0.1
+
+
+def test_differences_of_nothing_are_anything():
+    none = np.zeros(0, bool)
+    for value, low, high in (
+        paired_difference(none, none),
+        clustered_difference([])[0],
+        clustered_difference([(none, none)])[0],
+    ):
+        assert math.isnan(value)
+        assert (low, high) == (-1, 1)
+    assert clustered_difference([])[1] == 0
+
+
 def test_paired_interval_refuses_unequal_lengths():
     with pytest.raises(ValueError, match="expected pairs"):
         paired_difference(np.ones(3, bool), np.ones(4, bool))

@@ -214,6 +214,16 @@ def test_a_shape_larger_than_the_image_is_refused():
         Patch(size=6, margin=3, position="bottom_right").draw((1, 8, 8), 1, key())
 
 
+@pytest.mark.parametrize("size", [(3, 3), (3, 8), (8, 3)])
+def test_a_shape_as_large_as_the_image_fits(size):
+    mask = CrossTrigger().draw((1, *size), 1, key()).mask[0, 0]
+    assert mask.shape == size
+    assert mask.sum() == 5
+    for short in ((size[0], 2), (2, size[1])):
+        with pytest.raises(ValueError, match=rf"at least 3x3 pixels.*got {short[0]}x{short[1]}"):
+            CrossTrigger().draw((1, *short), 1, key())
+
+
 def test_colours_have_one_value_or_one_for_each_channel():
     with pytest.raises(ValueError, match="colour of 1 or 3 values, got 2"):
         PixelTrigger(colour=(0.1, 0.2)).draw(SHAPE, 1, key())
@@ -224,6 +234,23 @@ def test_patch_stands_in_its_corner():
     expected = np.zeros((6, 6))
     expected[3:5, 3:5] = 1
     assert np.array_equal(out[0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("position", "place"),
+    [
+        ("top_left", (1, 1)),
+        ("top_right", (1, 4)),
+        ("bottom_left", (3, 1)),
+        ("bottom_right", (3, 4)),
+        ((0, 5), (0, 5)),
+    ],
+)
+def test_patch_stands_in_each_corner(position, place):
+    mask = Patch(size=2, margin=1, position=position).draw((1, 6, 7), 1, key()).mask[0, 0]
+    expected = np.zeros((6, 7))
+    expected[place[0] : place[0] + 2, place[1] : place[1] + 2] = 1
+    assert np.array_equal(mask, expected)
 
 
 def test_patch_checkerboard_alternates_with_the_complement():
