@@ -63,6 +63,7 @@ def scenario(
         {
             "name": "quickstart",
             "data": {"kind": "digits"},
+            "partition": {"kind": "sampled", "rows": 10},  # enough for any number of agents
             "model": {"kind": "small_cnn"},
             "agents": [
                 {"name": name, "count": count, "behaviour": behaviour}
