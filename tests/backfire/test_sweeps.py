@@ -197,7 +197,8 @@ def test_a_cell_that_fails_is_one_line_and_the_others_go_on(tmp_path):
     file = tmp_path / "sweep.yaml"
     file.write_text(SWEEP)
     # Only training finds that BatchNorm has no variance of a batch of one row.
-    choices = "{softmax: {}, one: {model: {kind: resnet9}, training.batch_size: 1, data.height: 8, data.width: 8}}"
+    one = "{model: {kind: resnet9}, training.batch_size: 1, data.height: 8, data.width: 8}"
+    choices = f"{{softmax: {{}}, one: {one}}}"
     axis = f"sweep.axes.model={{choices: {choices}}}"
     sets = ("--set", axis, "--set", "sweep.seeds=1", "--jobs", "1", "--plain")
     ran = CliRunner().invoke(app, ["sweep", str(file), "--out", str(tmp_path), *sets])
