@@ -23,7 +23,11 @@ CLAIMS = [
     }
     for name in ("fixed", "redrawn")
 ]
-FIGURES = [{**SIDE, "at": {"attackers": 5, "epsilon": 0.2}, "value": 0.155, "spread": 0.03}]
+# Ours lie above the first and below the second.
+FIGURES = [
+    {**SIDE, "at": {"attackers": 5, "epsilon": 0.2}, "value": 0.155, "spread": 0.03},
+    {**SIDE, "at": {"attackers": 1, "epsilon": 0.2}, "value": 1.0},
+]
 TRIGGER = "agents.mallory.behaviour.trigger"
 AXES = {
     "attackers": {"field": "agents.mallory.count", "values": [1, 5]},
@@ -81,10 +85,12 @@ def test_claims_stand_by_reading(table):
 
 
 def test_figures_stand_by_reading_with_their_intervals(table):
-    head, _, row = lines(table, "figures --by trigger --digits 1")
+    head, _, row, other = lines(table, "figures --by trigger --digits 1")
     assert head == ["score", "place", "S1", "fixed", "redrawn"]
-    assert row[:3] == ["asr_all", "", "15.5 ± 3.0"]
-    found = {line.spot.at["trigger"]: line.ours for line in table.side.figures}
+    assert row[:3] == ["asr_all", "attackers 5", "15.5 ± 3.0"]
+    assert other[:3] == ["asr_all", "attackers 1", "100.0"]
+    many = [line for line in table.side.figures if line.spot.at["attackers"] == 5]
+    found = {line.spot.at["trigger"]: line.ours for line in many}
     for cell, name in zip(row[3:], ("fixed", "redrawn"), strict=True):
         ours = found[name]
         assert cell == f"{100 * ours.value:.1f} [{100 * ours.low:.1f}, {100 * ours.high:.1f}]"
@@ -93,8 +99,11 @@ def test_figures_stand_by_reading_with_their_intervals(table):
 def test_the_distance_is_the_mean_over_figures(table):
     head, _, *found = lines(table, "distance --by trigger")
     assert head == ["trigger", "figures", "mean distance from S1's, points"]
-    apart = {line.spot.at["trigger"]: abs(line.ours.value - 0.155) for line in table.side.figures}
-    assert found == [[name, "1", f"{100 * apart[name]:.1f}"] for name in ("fixed", "redrawn")]
+    for name, row in zip(("fixed", "redrawn"), found, strict=True):
+        mine = [line for line in table.side.figures if line.spot.at["trigger"] == name]
+        above, below = (line.ours.value - line.figure.value for line in mine)
+        assert above > 0 > below
+        assert row == [name, "2", f"{100 * (above - below) / 2:.1f}"]
 
 
 def test_scores_stand_by_defender_or_side_by_side(table):
