@@ -28,7 +28,7 @@ def leaderboard(
     """
     with told(debug=debug, json_output=json_output):
         from backfire.leaderboard.pages import build
-        from backfire.leaderboard.words import reasons
+        from backfire.leaderboard.words import nobody, reasons
 
         made = build(folder, out)
         if json_output:
@@ -42,6 +42,7 @@ def leaderboard(
                         "bench": bench.bench.name,
                         "hash": bench.bench.hash,
                         "score": bench.score,
+                        "nobody_ranked": nobody(bench),
                         "standings": [
                             {
                                 "rank": row.rank,
@@ -67,6 +68,8 @@ def leaderboard(
             say(f"left out: {line}", err=True)
         for bench in made.benches:
             say(f"{printable(bench.bench.name, 80)}, {printable(bench.score, 40)}:")
+            if line := nobody(bench):
+                say(f"  {printable(line, 600)}")
             for row in bench.standings:
                 value = 100 * (row.worst_case.value or 0.0)
                 flags = f"  [{', '.join(row.flags)}]" if row.flags else ""

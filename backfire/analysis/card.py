@@ -31,13 +31,14 @@ from server.atomic import json_bytes, write_bytes
 from server.reading import MAX_SMALL, RunFolderError, read_bytes
 
 CARD: Final = "card.json"
-# Cards of version 1 know neither cost nor removed honest agents.
+# Cards of version 1 know neither cost nor removed honest agents; early ones of version 2 lack the
+# accuracy of the best constant answer.
 VERSION: Final = 2
 MAX_ENTRIES: Final = 5000
 # A card says the scores that a leaderboard ranks and checks by; scores.csv has all of them.
 _SCORES: Final = (
     "asr", "asr_all", "asr_source", "asr_untrained", "asr_alone", "robust_accuracy",
-    "clean_accuracy", "clean_accuracy_attacker_free", "honest_removed",
+    "clean_accuracy", "clean_accuracy_attacker_free", "constant_accuracy", "honest_removed",
 )  # fmt: skip
 _WORK: Final = "work"
 

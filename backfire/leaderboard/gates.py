@@ -3,16 +3,22 @@
 A model that has learnt nothing, or answers with one class, has no backdoor either. So a defence is
 asked, under each attack that it met:
 
+- `UNLEARNT`: without attackers, has its model learnt (`backfire.analysis.learnt`)?
+- `DESTROYED`: has it learnt under the attack?
 - `CLEAN`: without attackers, is its clean accuracy at least that of the undefended model without
   attackers, less 2 points?
 - `ATTACKED`: under the attack, is it at least that accuracy, less 5 points?
 - `REMOVED`: of a federated rule that removes updates, did it remove at most a fifth of the honest
   ones, each counted in each round?
 
-Seeds are few, so that an answer has three grades. A gate is *failed* where the mean over seeds is
-on the wrong side of the limit and either surely so (`backfire.analysis.comparisons`: paired by
-seed, corrected for all questions to this defence, from three seeds on) or by more than `DOUBT`. In
-between it is *at the edge*: noise may be why, and the defence keeps its rank and a flag.
+The first two ask nothing of the undefended model, so that a dead defence fails beside a dead
+reference, too; they are asked where the card knows the best constant answer.
+
+Seeds are few, so that the answers of the others have three grades. A gate is *failed* where the
+mean over seeds is on the wrong side of the limit and either surely so
+(`backfire.analysis.comparisons`: paired by seed, corrected for all questions to this defence, from
+three seeds on) or by more than `DOUBT`. In between it is *at the edge*: noise may be why, and the
+defence keeps its rank and a flag.
 
 The attack is asked, too: one that costs the undefended model more than 5 points of clean accuracy
 does not hide, and is no backdoor (`costs_too_much`).
@@ -22,11 +28,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from backfire.analysis.comparisons import BySeed, compare_all
 from backfire.analysis.estimates import ANYWHERE
+from backfire.analysis.learnt import Learning, learning
 
+UNLEARNT: Final = "has not learnt"
+DESTROYED: Final = "has not learnt under attack"
 CLEAN: Final = "costs accuracy"
 ATTACKED: Final = "loses accuracy under attack"
 REMOVED: Final = "removes honest agents"
@@ -43,7 +53,13 @@ DOUBT: Final = 0.1
 # Shares that differ by rounding alone are the same.
 _EQUAL: Final = 1e-9
 
-Gate = Literal["costs accuracy", "loses accuracy under attack", "removes honest agents"]
+Gate = Literal[
+    "has not learnt",
+    "has not learnt under attack",
+    "costs accuracy",
+    "loses accuracy under attack",
+    "removes honest agents",
+]
 Grade = Literal["passed", "at the edge", "failed"]
 
 
@@ -55,12 +71,14 @@ class Evidence(NamedTuple):
         attacked: Clean accuracy under the attack.
         removed: Share of honest updates that were removed.
         undefended: Clean accuracy of the undefended model without attackers.
+        constant: Clean accuracy of the best constant answer.
     """
 
     free: BySeed
     attacked: BySeed
     removed: BySeed
     undefended: BySeed
+    constant: BySeed = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,7 @@ class Answer:
         limit: The least that is asked, or of `REMOVED` the most; mean over the same seeds.
         seeds: Number of seeds.
         grade: What came of it.
+        learning: Of `UNLEARNT` and `DESTROYED`: what they read; None of others.
     """
 
     gate: Gate
@@ -82,6 +101,7 @@ class Answer:
     limit: float
     seeds: int
     grade: Grade
+    learning: Learning | None = None
 
     @property
     def beyond(self) -> float:
@@ -112,8 +132,13 @@ def answers(met: Mapping[str, Evidence]) -> list[Answer]:
     questions = [one for attack, found in met.items() for one in _questions(attack, found)]
     grades = _grades(questions)
     return [
-        Answer(one.gate, one.attack, _mean(one.values), _mean(one.limits), len(one.values), grade)
-        for one, grade in zip(questions, grades, strict=True)
+        *(one for attack, found in met.items() for one in _unlearnt(attack, found)),
+        *(
+            Answer(
+                one.gate, one.attack, _mean(one.values), _mean(one.limits), len(one.values), grade
+            )
+            for one, grade in zip(questions, grades, strict=True)
+        ),
     ]
 
 
@@ -128,6 +153,14 @@ def costs_too_much(undefended: BySeed, attacked: BySeed) -> bool:
         return False
     limits = _less(undefended, COST_OF_ATTACK, attacked)
     return _grades([_Question(ATTACKED, "", attacked, limits, 1)]) == ["failed"]
+
+
+def _unlearnt(attack: str, found: Evidence) -> Iterator[Answer]:
+    sides: tuple[tuple[Gate, BySeed], ...] = ((UNLEARNT, found.free), (DESTROYED, found.attacked))
+    for gate, accuracy in sides:
+        told = learning(accuracy, found.constant)
+        if told is not None and told.failed:
+            yield Answer(gate, attack, told.accuracy, told.needed, told.seeds, "failed", told)
 
 
 def _questions(attack: str, found: Evidence) -> Iterator[_Question]:

@@ -29,7 +29,7 @@ from backfire.leaderboard.standings import (
     Standing,
     benches,
 )
-from backfire.leaderboard.words import reasons, trainings
+from backfire.leaderboard.words import nobody, reasons, trainings
 from backfire.report.intervals import key
 from backfire.report.render import HERE, templates
 from scenarios.quoting import listing, printable
@@ -155,6 +155,7 @@ def _page(found: Sequence[Bench], cards: Sequence[Card], refused: Sequence[str])
             more_refused=max(0, len(refused) - MAX_SHOWN),
             flags=FLAGS,
             edge=EDGE,
+            nobody=nobody,
             reasons=reasons,
             trainings=trainings,
             pictures=[scatter(bench) for bench in found],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from backfire.leaderboard.gates import CLEAN, COST, COST_ATTACKED, REMOVED, Answer
+from backfire.analysis.learnt import Learning
+from backfire.leaderboard.gates import CLEAN, COST, COST_ATTACKED, REMOVED, UNLEARNT, Answer
 from backfire.leaderboard.standings import Bench, Standing
 from backfire.report.text import NONE, number, plain
 
@@ -12,9 +13,29 @@ def reasons(row: Standing, bench: Bench) -> list[str]:
     return [_reason(one, plain(bench.attacks[one.attack].name, 200)) for one in row.answers]
 
 
+def nobody(bench: Bench) -> str:
+    """Return why a bench ranks nobody, its undefended model being dead; "" where it lives."""
+    if not bench.unlearnt:
+        return ""
+    attack, found = max(bench.unlearnt.items(), key=lambda one: one[1].needed - one[1].accuracy)
+    beside = f" beside {plain(bench.attacks[attack].name, 200)}" if len(bench.attacks) > 1 else ""
+    return f"nobody is ranked: undefended, {_unlearnt(found, f'without attackers{beside}')}"
+
+
 def _reason(answer: Answer, attack: str) -> str:
     head = "not ranked" if answer.grade == "failed" else answer.grade
+    if answer.learning is not None:
+        where = "without attackers" if answer.gate == UNLEARNT else f"under {attack}"
+        return f"{head}: {_unlearnt(answer.learning, where)}"
     return f"{head}: {_found(answer, attack)} (mean over {_seeds(answer.seeds)})"
+
+
+def _unlearnt(found: Learning, where: str) -> str:
+    return (
+        f"the model has not learnt {where}: clean accuracy is {_percent(found.accuracy)}, with "
+        f"{found.unlearnt} of {_seeds(found.seeds)} not above {_percent(found.needed)} (the best "
+        f"constant answer has {_percent(found.constant)})"
+    )
 
 
 def _found(answer: Answer, attack: str) -> str:

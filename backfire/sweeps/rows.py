@@ -1,13 +1,14 @@
 """From the result of a game to lines of a sweep's long table: a line for each score.
 
 Scores keep the names and definitions of `server.results.DEFINITIONS`. Beside them a defender has
-``adversarial:<attack>``, ``work``, ``honest_removed`` (of a federated rule that removes updates:
-those of agents that did not cheat in their round, which it removed all the same), and for each of
-its filters ``filter:<kind>:precision``, ``:recall``, ``:auroc``, ``:false_positives`` (clean rows
-of the pool that it saw which it removed) and ``:false_negatives`` (poisoned rows that it kept); a
-second filter of a kind is ``<kind>#2``. Attackers have ``trigger_shape_distance`` and
-``trigger_shape_colour_distance`` (`server.results.TriggerDistance`), a group the mean over its
-agents but the one compared with.
+``adversarial:<attack>``, ``work``, ``constant_accuracy`` (clean accuracy of the best constant
+answer: the share of the most frequent class among the test inputs), ``honest_removed`` (of a
+federated rule that removes updates: those of agents that did not cheat in their round, which it
+removed all the same), and for each of its filters ``filter:<kind>:precision``, ``:recall``,
+``:auroc``, ``:false_positives`` (clean rows of the pool that it saw which it removed) and
+``:false_negatives`` (poisoned rows that it kept); a second filter of a kind is ``<kind>#2``.
+Attackers have ``trigger_shape_distance`` and ``trigger_shape_colour_distance``
+(`server.results.TriggerDistance`), a group the mean over its agents but the one compared with.
 """
 
 from __future__ import annotations
@@ -151,6 +152,8 @@ def _own(result: GameResult, scores: DefenderScores) -> Iterator[ScoreRow]:
         yield from _honest_removed(scores.detection)
     yield from _filters(scores.filters, result.rows.get("defender", 0) + result.rows["agents"])
     yield _row("work", scores.work)
+    if scores.constant_accuracy is not None:
+        yield _row("constant_accuracy", scores.constant_accuracy)
 
 
 def _honest_removed(found: DetectionScores) -> Iterator[ScoreRow]:

@@ -17,18 +17,21 @@ from backfire.cli import app
 from backfire.leaderboard.gates import (
     ATTACKED,
     CLEAN,
+    DESTROYED,
     DOUBT,
     REMOVED,
+    UNLEARNT,
     Evidence,
     answers,
     costs_too_much,
 )
 from backfire.leaderboard.pages import build
 from backfire.leaderboard.scatter import scatter
-from backfire.leaderboard.standings import EDGE, NO_REFERENCE, benches
+from backfire.leaderboard.standings import DEAD_REFERENCE, EDGE, NO_REFERENCE, benches
 from backfire.leaderboard.standings import REMOVED as REMOVED_SCORE
-from backfire.leaderboard.words import reasons
+from backfire.leaderboard.words import nobody, reasons
 from backfire.report.scatter_chart import Spot, scatter_chart
+from backfire.report.text import sentence
 from backfire.sweeps.workers import play_task
 from server.reading import RunFolderError
 
@@ -51,6 +54,152 @@ def healthy(seeds=5):
         defended("undefended", around(0.95, seeds), around(0.94, seeds), around(0.9, seeds)),
         defended("works", around(0.945, seeds), around(0.935, seeds), around(0.1, seeds)),
     ]
+
+
+def knowing(constant, *entries):
+    """Return entries that know the best constant answer's accuracy, in each of their seeds."""
+    return [
+        one.model_copy(
+            update={
+                "scores": one.scores
+                | entry(
+                    "x", constant_accuracy=dict.fromkeys(one.scores["asr"].seeds, constant)
+                ).scores
+            }
+        )
+        for one in entries
+    ]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_beside_a_dead_undefended_model_nobody_is_ranked(seeds):
+    # Case leaderboard-dead-defence, where the reference is as dead as the defence: both pass
+    # every limit that is set by the reference.
+    both = [
+        defended("undefended", around(0.12, seeds), around(0.12, seeds), around(0.9, seeds)),
+        defended("dead", around(0.11, seeds), around(0.11, seeds), [0.0] * seeds),
+    ]
+    _, rows = by_name(*both)  # an old card does not tell
+    assert rows["dead"].rank.startswith("1")
+    bench, rows = by_name(*knowing(0.1, *both))
+    assert [row.rank for row in bench.standings] == ["", ""]
+    assert all({DEAD_REFERENCE, UNLEARNT, DESTROYED} <= set(row.flags) for row in rows.values())
+    living = defended("living", around(0.9, seeds), around(0.9, seeds), [0.0] * seeds)
+    bench, rows = by_name(*knowing(0.1, *both, living))
+    # Nobody knows what an attack does to a model of this bench: not even a living one is ranked.
+    assert (rows["living"].rank, rows["living"].flags[0]) == ("", DEAD_REFERENCE)
+    assert UNLEARNT not in rows["living"].flags
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_a_dead_defence_beside_a_reference_that_learnt_a_little_is_not_ranked(seeds):
+    # A few points below, which noise may explain: the reference cannot tell, the constant does.
+    undefended = defended("undefended", [0.24] * seeds, [0.24] * seeds, around(0.9, seeds))
+    for free, attacked, flags in (
+        (0.18, 0.18, [UNLEARNT, DESTROYED]),
+        (0.23, 0.18, [DESTROYED]),
+        (0.23, 0.2, []),
+    ):
+        wide = (
+            ([free - 0.06, free + 0.06] * 3)[:seeds] if flags[:1] == [UNLEARNT] else [free] * seeds
+        )
+        one = defended("one", wide, [attacked] * seeds, [0.0] * seeds)
+        bench, rows = by_name(*knowing(0.1, undefended, one))
+        assert [flag for flag in rows["one"].flags if flag in (UNLEARNT, DESTROYED)] == flags
+        if flags:
+            assert rows["one"].rank == ""
+        assert rows["undefended"].rank != ""
+        assert nobody(bench) == ""
+
+
+@pytest.mark.parametrize(
+    ("constant", "free", "ranked"),
+    [
+        (0.01, 0.2, True),
+        (0.01, 0.10, False),
+        (0.1, 0.2, True),
+        (0.1, 0.18, False),
+        (0.9, 0.9, False),
+    ],
+)
+def test_hard_data_are_no_dead_model(constant, free, ranked):
+    # 20 % of a hundred classes alike are far above the 1 % of a constant answer.
+    bench, rows = by_name(
+        *knowing(
+            constant,
+            defended("undefended", [free] * 3, [free] * 3, around(0.9, 3)),
+            defended("works", [free] * 3, [free] * 3, around(0.1, 3)),
+        )
+    )
+    assert [bool(row.rank) for row in bench.standings] == [ranked, ranked]
+    assert rows["works"].flags == ([] if ranked else [DEAD_REFERENCE, UNLEARNT, DESTROYED]) + [
+        "few seeds"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("free", "ranked"),
+    [
+        ([0.9, 0.9, 0.1, 0.1, 0.1], False),  # above on the mean, but most seeds are dead
+        ([0.9, 0.9, 0.9, 0.1, 0.1], True),
+        ([0.9, 0.1], True),
+        ([0.2, 0.16], False),  # half are above by a hair, not the mean
+        ([0.19, 0.19], False),  # no rounding decides
+    ],
+)
+def test_neither_a_lucky_seed_nor_a_failed_one_decides(free, ranked):
+    bench, _ = by_name(*knowing(0.1, defended("undefended", free, [0.9] * len(free), free)))
+    assert bool(bench.standings[0].rank) == ranked
+    assert bool(bench.unlearnt) != ranked
+
+
+def test_a_reference_that_is_dead_beside_one_attack_voids_the_bench():
+    games = [
+        defended(name, [free] * 5, [free] * 5, around(0.5), attack=attack)
+        for attack, free in (("few", 0.9), ("many", 0.12))
+        for name in ("undefended", "works")
+    ]
+    bench, _ = by_name(*knowing(0.1, *games))
+    assert [row.rank for row in bench.standings] == ["", ""]
+    assert nobody(bench).startswith(
+        "nobody is ranked: undefended, the model has not learnt without attackers beside many: "
+    )
+    alive = [one for one in games if one.attack.name == "few"]
+    assert [row.rank != "" for row in by_name(*knowing(0.1, *alive))[0].standings] == [True, True]
+
+
+def test_old_cards_stay_as_they_are():
+    # Only the undefended games know the constant answer: nothing is asked of the others.
+    dead = defended("dead", around(0.1), around(0.1), [0.0] * 5)
+    bench, rows = by_name(*knowing(0.1, healthy()[0]), healthy()[1], dead)
+    assert rows["works"].rank == "1"
+    assert rows["dead"].flags == [CLEAN, ATTACKED]
+    assert bench.unlearnt == {}
+
+
+def test_a_dead_bench_says_so_once_on_the_page_and_on_the_terminal(tmp_path):
+    both = [
+        defended("undefended", [0.12] * 5, [0.12] * 5, around(0.9)),
+        defended("dead", [0.11] * 5, [0.11] * 5, [0.0] * 5),
+    ]
+    line = (
+        "nobody is ranked: undefended, the model has not learnt without attackers: clean accuracy "
+        "is 12.0 %, with 5 of 5 seeds not above 19.0 % (the best constant answer has 10.0 %)"
+    )
+    made = written(tmp_path, card(*knowing(0.1, *both), name="s"))
+    assert made.page.read_text().count(f"<p><b>{sentence(line)}</b></p>") == 1
+    told = CliRunner().invoke(app, ["leaderboard", str(tmp_path)]).output.splitlines()
+    assert told.count(f"  {line}") == 1
+    found = json.loads(CliRunner().invoke(app, ["leaderboard", str(tmp_path), "--json"]).output)
+    assert found["benches"][0]["nobody_ranked"] == line
+    assert found["benches"][0]["standings"][0]["reasons"][0].startswith(
+        "not ranked: the model has not learnt without attackers: clean accuracy is 1"
+    )
+    for where in ("healthy", "old"):
+        (tmp_path / where).mkdir()
+    for where, entries in (("healthy", knowing(0.1, *healthy())), ("old", both)):
+        quiet = written(tmp_path / where, card(*entries))
+        assert "nobody is ranked: undefended, " not in quiet.page.read_text()
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
@@ -477,6 +626,11 @@ def test_a_defence_that_never_learns_is_played_and_not_ranked(played):
     assert rows["nothing"].met[rows["nothing"].worst].mean_of(REMOVED_SCORE) is None
     assert all(row.work == 1.0 for row in rows.values())
     assert rows["krum"].defence.says == "krum(f=1)"
+    # The games know what the best constant answer has: the card carries it.
+    assert {UNLEARNT, DESTROYED} <= set(rows["never-learns"].flags)
+    assert not {UNLEARNT, DESTROYED} & set(rows["nothing"].flags)
+    constants = [met.mean_of("constant_accuracy") for r in rows.values() for met in r.met.values()]
+    assert all(0.1 <= constant < 0.2 for constant in constants)
 
 
 def test_a_row_is_replayed_by_the_command_that_it_prints(played, monkeypatch):

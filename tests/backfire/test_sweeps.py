@@ -118,6 +118,9 @@ def test_the_table_says_what_the_results_say(whole):
                 assert row.hits == sum(a.asr.hits for a in scores.agents.values() if a.asr)
             elif row.score == "clean_accuracy":
                 assert row.value == scores.clean_accuracy.value
+            elif row.score == "constant_accuracy":
+                assert row.value == scores.constant_accuracy > 0
+        assert any(row.score == "constant_accuracy" for row in by_cell[found.name])
 
 
 def test_filters_are_scored_as_shares_of_the_rows_they_saw(whole):
