@@ -91,7 +91,7 @@ def test_each_training_has_a_start_and_an_order_of_its_own(kind, tmp_path, monke
             seen.setdefault((request.purpose, weights), 0)
         return whole(self, requests)
 
-    name = "train" if kind == "pooled" else "states"
+    name = "train" if kind == "pooled" else "states_told"
     whole = getattr(Engine, name)
     monkeypatch.setattr(Engine, name, train)
     play(game(kind, repeats=2), out=tmp_path)
