@@ -8,12 +8,17 @@ failed decides.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from backfire.analysis.comparisons import BySeed
+from backfire.analysis.series import GAPS
 from server.scoring.findings import needed_accuracy
 
 CONSTANT: Final = "constant_accuracy"
+# In the attacked game, and without attackers.
+ACCURACIES: Final = ("clean_accuracy", "clean_accuracy_attacker_free")
+VOID: Final = "void: the model has not learnt"
 # Shares that differ by rounding alone are the same.
 _EQUAL: Final = 1e-9
 
@@ -60,6 +65,22 @@ def learning(accuracy: BySeed, constant: BySeed) -> Learning | None:
         sum(not _above(accuracy[seed], constant[seed]) for seed in seeds),
         len(seeds),
     )
+
+
+def is_void(accuracies: Iterable[BySeed], constant: BySeed) -> bool:
+    """Return whether models have not learnt by one of their accuracies; False where none is known.
+
+    Args:
+        accuracies: Of `ACCURACIES`, by seed; those that are known.
+        constant: Accuracy of the best constant answer by seed, 0..1.
+    """
+    told = (learning(accuracy, constant) for accuracy in accuracies)
+    return any(one is not None and one.failed for one in told)
+
+
+def tells_of_attacks(score: str) -> bool:
+    """Return whether a score says what a backdoor does, which means nothing on a dead model."""
+    return score in GAPS or score == "asr" or score.startswith("asr_")
 
 
 def _above(accuracy: float, constant: float) -> bool:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from backfire.analysis.comparisons import ALPHA, MIN_SEEDS, holm, paired_p
 from backfire.analysis.estimates import Bounds, Estimate, difference_bounds, estimate
+from backfire.analysis.learnt import ACCURACIES, CONSTANT, VOID, is_void, tells_of_attacks
 from backfire.analysis.places import DEFENDER, Places, Spot
 from backfire.analysis.series import Row, Series, Setting, bounds_of
 from backfire.analysis.words import reach_words
@@ -80,6 +81,11 @@ RULES: Final = (
     "A claim holds where all its comparisons hold, holds in part where some hold (the table says "
     "under which readings, and how many of the others are contradicted), does not hold where none "
     "holds and one is contradicted, and is undecided where all are open.",
+    "Attack success and interference of a cell are void where its model has not learnt: where its "
+    "clean accuracy, under attack or without attackers, is not above that of the best constant "
+    "answer by a tenth of what that answer leaves to learn, on the mean or in more than half of "
+    "the seeds. A comparison that rests on such a cell is open, a figure is undecided, and both say "
+    "so. Scores that were played before the best constant answer was kept are not asked.",
     "Claims are judged where figures are not comparable too: the verdict then says whether the "
     "conclusion carries over to the games that were played here.",
 )
@@ -190,6 +196,8 @@ def _figure(figure: Figure, published: Published, places: Places) -> Iterator[Fi
         series = places.series(spot, figure.group, figure.score)
         ours = series.estimate if series else estimate([])
         verdict, why = _figure_verdict(figure, ours, published)
+        if ours.value is not None and published.is_comparable and _void(figure.score, spot, places):
+            verdict, why = Verdict.UNDECIDED, VOID
         group = series.group if series else figure.group or ""
         std = series.std_across_agents if series else None
         yield FigureLine(figure, spot, group, ours, std, verdict, why)
@@ -261,10 +269,21 @@ def _compare(claim: Claim, first: Spot | None, second: Spot | None, places: Plac
     )
     if not seeds:
         return _Open(claim, replace(found, why="not scored on both sides"), False)
+    if _void(claim.first.score, first, places) or _void(claim.than.score, second, places):
+        return _Open(claim, replace(found, why=VOID), False)
     if len(seeds) < MIN_SEEDS:
         return _Open(claim, replace(found, why=f"{MIN_SEEDS} seeds are needed at least"), False)
     p, favours = _tested(claim, np.array(differences), found.difference)
     return _Open(claim, replace(found, p=p), favours)
+
+
+def _void(score: str | None, spot: Spot | None, places: Places) -> bool:
+    """Return whether a score means nothing at a spot, since the model there has not learnt."""
+    if score is None or spot is None or not tells_of_attacks(score):
+        return False
+    constant = places.series(spot, "", CONSTANT)
+    known = (places.series(spot, "", name) for name in ACCURACIES)
+    return constant is not None and is_void((s.values for s in known if s), constant.values)
 
 
 def _bounds(side: Operand) -> Bounds:

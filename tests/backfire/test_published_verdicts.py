@@ -243,6 +243,90 @@ def test_the_docs_say_the_rules_as_they_are():
     assert rules_markdown() in page.read_text()
 
 
+def accuracies(*, constant=0.1, **means):
+    """Return the defender's own accuracies at every place of `FALLS`: by score, one mean for all.
+
+    A pair of means is that of the places with n = 1 and that of the others.
+    """
+    out = []
+    for score, mean in {"constant_accuracy": constant, **means}.items():
+        near, far = mean if isinstance(mean, tuple) else (mean, mean)
+        values = {place: near if place[0][0] == ("n", 1) else far for place in FALLS}
+        out += [row for row in rows(values, score=score, group="") if row.value is not None]
+    return out
+
+
+@pytest.mark.parametrize("score", ["asr", "asr_all", "asr_source", "interference"])
+@pytest.mark.parametrize(
+    ("known", "void"),
+    [
+        ({}, 0),
+        ({"clean_accuracy": 0.9, "clean_accuracy_attacker_free": 0.9}, 0),
+        # Hard data: 20 % of a hundred classes are learnt.
+        ({"constant": 0.01, "clean_accuracy": 0.2, "clean_accuracy_attacker_free": 0.2}, 0),
+        ({"clean_accuracy": 0.12, "clean_accuracy_attacker_free": 0.12}, 2),
+        # Destroyed by the attack, or known in one of the games only.
+        ({"clean_accuracy": (0.9, 0.12), "clean_accuracy_attacker_free": 0.9}, 2),
+        ({"clean_accuracy": (0.12, 0.9)}, 2),
+        ({"clean_accuracy_attacker_free": 0.12}, 2),
+    ],
+)
+def test_what_an_attack_does_to_a_model_that_has_not_learnt_is_void(score, known, void):
+    same = claim({"n": 10}, {"n": 1})
+    for side in ("less", "than"):
+        same[side] = same[side] | {"score": score}
+    (plain,) = judge([same], rows(FALLS, score=score))
+    assert plain.verdict is Verdict.PART
+    (line,) = judge([same], rows(FALLS, score=score) + accuracies(**known))
+    assert sum(one.why == "void: the model has not learnt" for one in line.comparisons) == void
+    assert [one.verdict for one in line.comparisons] == (
+        [Verdict.UNDECIDED] * 2 if void else [one.verdict for one in plain.comparisons]
+    )
+    assert line.verdict is (Verdict.UNDECIDED if void else Verdict.PART)
+    if not void:
+        assert line == plain
+
+
+def test_a_claim_of_accuracy_is_judged_on_dead_models_too():
+    side = {"defender": "none", "score": "clean_accuracy"}
+    falls = {"text": "x", "less": {**side, "at": {"n": 10}}, "than": {**side, "at": {"n": 1}}}
+    (line,) = judge([falls], accuracies(clean_accuracy=(0.9, 0.12)))
+    assert line.verdict is Verdict.HOLDS
+
+
+def test_a_void_comparison_is_said_and_costs_the_others_nothing():
+    data = rows(FALLS) + [
+        row
+        for row in accuracies(clean_accuracy=(0.9, 0.12), clean_accuracy_attacker_free=0.9)
+        if row.at["draw"] == "fixed"
+    ]
+    one = claim({"n": 10, "draw": "fixed"}, {"n": 1, "draw": "fixed"})
+    other = claim({"n": 10, "draw": "redrawn"}, {"n": 1, "draw": "redrawn"})
+    void, held = judge([one, other], data)
+    assert void.verdict is Verdict.UNDECIDED
+    assert void.why.endswith("; void: the model has not learnt")
+    assert held.verdict is Verdict.HOLDS
+    # It is no test any more: Holm's correction counts the tests alone.
+    (alone,) = judge([other], rows(FALLS))
+    assert held.comparisons[0].p == alone.comparisons[0].p
+
+
+@pytest.mark.parametrize(
+    ("comparable", "accuracy", "verdict"),
+    [
+        ("yes", 0.12, Verdict.UNDECIDED),
+        ("yes", 0.9, Verdict.HOLDS),
+        ("no: other data", 0.12, Verdict.NOT_COMPARABLE),
+    ],
+)
+def test_a_figure_of_a_dead_model_is_undecided(comparable, accuracy, verdict):
+    figure = {"at": {"n": 1, "draw": "fixed"}, "defender": "none", "score": "asr", "value": 0.9}
+    data = rows(FALLS) + accuracies(clean_accuracy=accuracy)
+    (line,) = side_by_side(block(figures=[figure], comparable=comparable), data).figures
+    assert line.verdict is verdict
+    assert (line.why == "void: the model has not learnt") == (verdict is Verdict.UNDECIDED)
+
+
 def played(values, score="asr"):
     """Return lines of one place with a score for each seed."""
     return [Row({"n": 1}, seed, "none", score, value) for seed, value in enumerate(values)]
