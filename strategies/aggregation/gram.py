@@ -129,11 +129,16 @@ def distances(updates: Updates, memory: int) -> Doubles:
         products = _lifted(known, updates.mixing)
         squares = _lift(known, updates.mixing) @ squares
     sizes = squares[:n].numpy()
-    return levelled(squared_distances(products, n), ROUNDING * (sizes[:, None] + sizes))
+    squared, rounding = squared_distances(products, n), ROUNDING * (sizes[:, None] + sizes)
+    squared[squared <= rounding] = 0
+    return levelled(squared, rounding)
 
 
 def levelled(values: Doubles, rounding: Doubles) -> Doubles:
     """Return values of which neighbours in size that are no farther apart than rounding are equal.
+
+    Two are equal only where neither can be told from the other: a value that is known well stays
+    what it is beside one that is not, so that a huge update does not blur the others' distances.
 
     Args:
         values: Any shape; each becomes the least of those that it cannot be told from.
@@ -141,7 +146,7 @@ def levelled(values: Doubles, rounding: Doubles) -> Doubles:
     """
     order = np.argsort(values, axis=None, kind="stable")
     ascending, reach = values.ravel()[order], rounding.ravel()[order]
-    apart = np.diff(ascending) > np.maximum(reach[1:], reach[:-1])
+    apart = np.diff(ascending) > np.minimum(reach[1:], reach[:-1])
     first = np.concatenate([[0], np.flatnonzero(apart) + 1])
     level = np.repeat(ascending[first], np.diff([*first, len(order)]))
     out = np.empty_like(ascending)

@@ -173,7 +173,7 @@ TABLE = {
     "dnc": [
         Entry({"f": 2}, EVERY | LINEAR | {"hull"}, lambda r, w: oracle.dnc(r, 2), least=5),
         Entry(
-            {"f": 3, "filtered": 1.5}, EVERY | LINEAR | {"hull"}, lambda r, w: oracle.dnc(r, 4), 7
+            {"f": 3, "filtered": 1.5}, EVERY | LINEAR | {"hull"}, lambda r, w: oracle.dnc(r, 5), 7
         ),
         Entry({"f": 0}, EVERY | LINEAR | {"hull", "plain mean"}, lambda r, w: r.mean(0)),
     ],

@@ -13,7 +13,7 @@ import torch
 
 from strategies.aggregation.base import Context
 from strategies.aggregation.chain import aggregate, infeasible
-from strategies.aggregation.gram import levelled
+from strategies.aggregation.gram import distances, levelled
 from strategies.aggregation.mda import CHOICES, closest_together
 from strategies.aggregation.meamed import Meamed
 from strategies.aggregation.sorting import mean_around_median
@@ -202,3 +202,16 @@ def test_the_geometric_median_of_copies_is_exact(n):
 
 def test_every_line_here_is_feasible():
     assert all(infeasible(line[-1], line[:-1], N) is None for line in LINES.values())
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_huge_update_blurs_nobody_elses_distances(copies):
+    """A sender far away decides no tie among others: theirs are known to far more digits."""
+    draws = np.random.default_rng(8)
+    honest = draws.random(5) + 1e-3 * draws.standard_normal((N - copies, 5))
+    rows = np.concatenate([np.repeat(1e4 * honest[:1], copies, 0), honest])
+    updates = Updates(torch.tensor(rows), torch.ones(N, dtype=torch.float64), tuple("abcdefghijk"))
+    found = distances(updates, 2**30)
+    exact = ((honest[:, None] - honest) ** 2).sum(2)
+    np.testing.assert_allclose(found[copies:, copies:], exact, rtol=1e-9)
+    assert (found[:copies, :copies] == 0).all()
