@@ -84,8 +84,8 @@ RULES: Final = (
     "Attack success and interference of a cell are void where its model has not learnt: where its "
     "clean accuracy, under attack or without attackers, is not above that of the best constant "
     "answer by a tenth of what that answer leaves to learn, on the mean or in more than half of "
-    "the seeds. A comparison that rests on such a cell is open, a figure is undecided, and both say "
-    "so. Scores that were played before the best constant answer was kept are not asked.",
+    "the seeds. A comparison that rests on such a cell is open, a figure is undecided, and both "
+    "say so. Scores that were played before the best constant answer was kept are not asked.",
     "Claims are judged where figures are not comparable too: the verdict then says whether the "
     "conclusion carries over to the games that were played here.",
 )

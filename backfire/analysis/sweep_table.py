@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from backfire.analysis.learnt import ACCURACIES, CONSTANT, is_void, tells_of_attacks
 from backfire.analysis.published import SideBySide, side_by_side
 from backfire.analysis.series import Series, Setting, collect
 from backfire.sweeps.rows import ScoreRow
@@ -104,6 +105,28 @@ class SweepTable:
     @cached_property
     def _collected(self) -> dict[str, list[Series]]:
         return {}
+
+    @cached_property
+    def void(self) -> frozenset[tuple[object, ...]]:
+        """Cells with a defender whose model has not learnt there, as `spot_key` has them."""
+        known = {
+            name: {spot_key(one.at, one.defender): one.values for one in self.series(name)}
+            for name in (*ACCURACIES, CONSTANT)
+        }
+        return frozenset(
+            key
+            for key, constant in known[CONSTANT].items()
+            if is_void((known[name][key] for name in ACCURACIES if key in known[name]), constant)
+        )
+
+    def living(self, score: str) -> Sequence[ScoreRow]:
+        """Return the rows to compare by a score.
+
+        Of scores that tell of attacks these are the rows of defenders whose model has learnt in
+        every cell, so that all cells are compared with the same defenders.
+        """
+        dead = {key[-1] for key in self.void} if tells_of_attacks(score) else set()
+        return [row for row in self.rows if row.defender not in dead]
 
     @cached_property
     def dots(self) -> dict[tuple[object, ...], list[float]]:

@@ -66,7 +66,8 @@ def curves(table: SweepTable) -> list[FigureGroup]:
     if not axes and (longest := max(table.axes, key=lambda n: len(table.axes[n]), default=None)):
         axes = [longest] if len(table.axes[longest]) > 1 else []
     scores = [score for score in (table.main, CLEAN) if score in table.scores]
-    return [_curves(table, score, axis) for axis in axes for score in scores][:MAX_GROUPS]
+    found = (_curves(table, score, axis) for axis in axes for score in scores)
+    return [group for group in found if group.figures][:MAX_GROUPS]
 
 
 def _curves(table: SweepTable, score: str, axis: str) -> FigureGroup:
@@ -139,7 +140,8 @@ def grids(table: SweepTable) -> list[FigureGroup]:
         for panel in shown[:MAX_PANELS]
     ]
     more = max(0, len(shown) - MAX_PANELS)
-    return [FigureGroup(table.main, f"{down} and {across}", [], figures, more, False)]
+    group = FigureGroup(table.main, f"{down} and {across}", [], figures, more, False)
+    return [group] if figures else []
 
 
 def _grid(table: SweepTable, panel: Panel, down: str, across: str) -> Markup:

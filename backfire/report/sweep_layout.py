@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from backfire.analysis.learnt import tells_of_attacks
 from backfire.analysis.places import DEFENDER
 from backfire.analysis.series import Series, Setting
-from backfire.analysis.sweep_table import SweepTable
+from backfire.analysis.sweep_table import SweepTable, spot_key
 
 MAX_LINES = 6
 MAX_PANELS = 24
@@ -62,7 +63,7 @@ class Panel:
 
 
 def panels(table: SweepTable, score: str, inside: Sequence[str]) -> Iterator[Panel]:
-    """Yield the series of a score by what is not drawn inside a panel.
+    """Yield the series of a score by what is not drawn inside a panel, without void cells.
 
     Args:
         table: The sweep.
@@ -73,7 +74,10 @@ def panels(table: SweepTable, score: str, inside: Sequence[str]) -> Iterator[Pan
     shared += [DEFENDER] if len(table.defenders) > 1 else []
     outside = [name for name in shared if name not in inside]
     found: dict[tuple[object, ...], list[Series]] = {}
+    void = table.void if tells_of_attacks(score) else frozenset()
     for series in table.series(score):
+        if spot_key(series.at, series.defender) in void:
+            continue
         key = tuple((isinstance(v := value_of(series, name), bool), v) for name in outside)
         found.setdefault(key, []).append(series)
     for members in found.values():

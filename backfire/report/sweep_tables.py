@@ -12,9 +12,9 @@ from backfire.analysis.comparisons import Place, compare_all, rank
 from backfire.analysis.equilibria import Equilibria, solve
 from backfire.analysis.estimates import Estimate, difference_bounds
 from backfire.analysis.payoffs import Payoffs, payoff_tables
-from backfire.analysis.places import DEFENDER
+from backfire.analysis.places import DEFENDER, Spot
 from backfire.analysis.published import p_words
-from backfire.analysis.published_text import estimate_words
+from backfire.analysis.published_text import estimate_words, spot_words
 from backfire.analysis.series import Row, Series, Setting, bounds_of, collect
 from backfire.analysis.sweep_table import SweepTable, spot_key
 from backfire.analysis.words import reach_words
@@ -26,6 +26,7 @@ MAX_ROWS = 400
 MAX_AGENT_TABLES = 40
 MAX_AGENTS = 12
 MAX_PAYOFFS = 12
+MAX_VOID = 3
 COLUMNS = (
     "clean_accuracy", "clean_accuracy_attacker_free", "asr", "asr_all", "asr_source",
     "asr_untrained", "asr_together", "asr_alone", "interference", "robust_accuracy",
@@ -169,12 +170,13 @@ def payoffs(table: SweepTable) -> list[PayoffTable]:
     """Return the payoff matrices of a sweep that names the attackers' strategies."""
     spec = table.spec.payoffs
     if spec is None or not any(
-        (row.group, row.agent, row.score) == (ALL_ATTACKERS, "", spec.score) for row in table.rows
+        (row.group, row.agent, row.score) == (ALL_ATTACKERS, "", spec.score)
+        for row in table.living(spec.score)
     ):
         return []
     along = [n for group in table.spec.together if set(group) & set(spec.attacker) for n in group]
     axes = list(dict.fromkeys([*spec.attacker, *along]))
-    found = payoff_tables(table.rows, axes, spec.score)
+    found = payoff_tables(table.living(spec.score), axes, spec.score)
     return [_payoffs(one) for one in found[:MAX_PAYOFFS] if one.by_seed.size]
 
 
@@ -240,7 +242,7 @@ def ranking(table: SweepTable) -> tuple[Place, ...]:
 def told(table: SweepTable) -> list[str]:
     """Return what the sweep says in sentences: the defenders' order, and what each axis does."""
     places = ranking(table)
-    lines = []
+    lines = _void(table)
     if len(places) > 1:
         order = "; ".join(
             f"{one.text} {plain(one.name)} {estimate_words(one.estimate)}" for one in places
@@ -248,7 +250,23 @@ def told(table: SweepTable) -> list[str]:
         lines.append(f"Mean {table.main} over all cells, the lowest first (= is a tie): {order}.")
     elif places:
         lines.append(f"Mean {table.main} over all cells: {estimate_words(places[0].estimate)}.")
-    return lines + _effects(table)
+    return lines + (_effects(table) if _main_rows(table) else [])
+
+
+def _void(table: SweepTable) -> list[str]:
+    """Return the sentence that says where the model has not learnt, if it is so anywhere."""
+    if not table.void:
+        return []
+    spots = {spot_key(row.at, row.defender): Spot(row.at, row.defender) for row in table.rows}
+    void = [spot for key, spot in spots.items() if key in table.void]
+    named = " / ".join(plain(spot_words(spot)) for spot in void[:MAX_VOID])
+    more = f" and {len(void) - MAX_VOID} more" if len(void) > MAX_VOID else ""
+    dead = ", ".join(plain(name) for name in dict.fromkeys(spot.defender for spot in void))
+    return [
+        f"The model has not learnt in {len(void)} of {len(spots)} cells (with their defenders): "
+        f"{named}{more}. Attack success and interference are void there; curves and grids leave "
+        f"these cells out, comparisons and payoffs by them leave out the defenders {dead}."
+    ]
 
 
 def _effects(table: SweepTable) -> list[str]:
@@ -280,7 +298,7 @@ def _main_rows(table: SweepTable) -> list[Row]:
     group = ALL_ATTACKERS if ALL_ATTACKERS in groups else ""
     return [
         row
-        for row in table.rows
+        for row in table.living(table.main)
         if row.score == table.main and row.group == group and not row.agent
     ]
 

@@ -7,12 +7,13 @@ from html.parser import HTMLParser
 import pytest
 from sweep_fixture import HOSTILE, rows, sweep, write
 
-from backfire.analysis.card import read_card
+from backfire.analysis.card import card_of, read_card
 from backfire.analysis.estimates import SHARE, estimate
 from backfire.analysis.published_text import markdown
-from backfire.analysis.sweep_table import read_sweep
+from backfire.analysis.sweep_table import read_sweep, table_of
 from backfire.report.series_chart import Line, Point, series_chart
 from backfire.report.sweep_figures import curves, grids
+from backfire.report.sweep_page import page as page_text
 from backfire.report.sweep_page import render_sweep
 from backfire.report.sweep_tables import agent_tables, cell_table, payoffs, told
 from backfire.sweep_results import conclude
@@ -220,3 +221,76 @@ def test_a_band_never_crosses_a_point_without_an_interval():
     assert broken.count('class="seed"') == 3 * 4 + 4
     assert "two heaps, no interval" in broken
     assert "two heaps" not in whole
+
+
+def knowing(chosen, dead, constant=0.1, accuracy=0.12):
+    """Return a long table that knows the best constant answer; `dead` says which rows died."""
+    out = []
+    for row in rows(chosen):
+        if row.score in ("clean_accuracy", "clean_accuracy_attacker_free") and dead(row):
+            row = replace(row, value=accuracy)
+        out.append(row)
+        if row.score == "clean_accuracy":
+            out.append(replace(row, score="constant_accuracy", value=constant))
+    return out
+
+
+def told_of(chosen, table):
+    return table_of(chosen, table, "replay", {})
+
+
+@pytest.mark.parametrize(
+    ("constant", "accuracy"),
+    [(0.1, 0.95), (0.01, 0.2)],  # 20 % of a hundred classes are learnt
+)
+def test_models_that_have_learnt_change_nothing_in_a_report(constant, accuracy):
+    chosen = sweep()
+    old = told_of(chosen, knowing(chosen, lambda row: True, constant, accuracy))
+    bare = [row for row in old.rows if row.score != "constant_accuracy"]
+    without = told_of(chosen, bare)
+    assert old.void == without.void == frozenset()
+    for part in (told, curves, grids):
+        assert part(old) == part(without)
+    assert "has not learnt in" not in page_text(old)
+
+
+def test_cells_that_have_not_learnt_are_told_and_left_out():
+    chosen = sweep()
+
+    def dead(row):
+        return row.defender == "cutmix" and row.at["attackers"] == 5
+
+    # An old table does not tell: its dead defender is the best.
+    blind = [r for r in knowing(chosen, dead) if r.score != "constant_accuracy"]
+    assert "1 cutmix" in told(told_of(chosen, blind))[0]
+    found = told_of(chosen, knowing(chosen, dead))
+    lines = told(found)
+    assert lines[0].startswith("The model has not learnt in 4 of 16 cells (with their defenders): ")
+    assert "and 1 more" in lines[0]
+    assert "leave out the defenders cutmix" in lines[0]
+    assert not any("cutmix" in line for line in lines[1:])
+    assert lines[1].startswith("Mean asr_all over all cells: ")
+    assert any(line.startswith("attackers 5 against 1: ") for line in lines)
+    drawn = {(one.score, one.axis): one for one in curves(found)}
+    # 5 seeds x (1 + 5 agents) undefended, and 5 seeds x 1 agent with cutmix.
+    counts = [f.chart.count('class="mote"') for f in drawn["asr_all", "attackers"].figures]
+    assert counts == [35] * 4
+    # Clean accuracy of dead models is a finding: it is drawn whole.
+    whole = {(one.score, one.axis): one for one in curves(told_of(chosen, blind))}
+    assert drawn["clean_accuracy", "attackers"] == whole["clean_accuracy", "attackers"]
+    solved = payoffs(found)
+    assert [tuple(one.payoffs.defenders) for one in solved] == [("undefended",)] * 2
+
+
+def test_where_nothing_has_learnt_no_attack_is_told():
+    chosen = sweep()
+    found = told_of(chosen, knowing(chosen, lambda row: True))
+    (line,) = told(found)
+    assert line.startswith("The model has not learnt in 16 of 16 cells")
+    assert [one.score for one in curves(found)] == ["clean_accuracy", "clean_accuracy"]
+    assert grids(found) == []
+    assert payoffs(found) == []
+    text = page_text(found)
+    assert "void: the model has not learnt" in text
+    assert "the one claim is undecided" in card_of(chosen, found).finding
+    assert "the one claim holds" in card_of(chosen, told_of(chosen, rows(chosen))).finding
