@@ -1,6 +1,6 @@
 """Paired comparisons, their correction, and rankings with ties."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -191,3 +191,13 @@ def test_ties_do_not_chain():
 def test_one_seed_is_never_a_ranking():
     assert [p.text for p in rank({"A": {0: 1.0}, "B": {0: 0.0}})] == ["1=", "1="]
     assert [p.text for p in rank({"A": {0: 1.0}})] == ["1"]
+
+
+@pytest.mark.parametrize("unit", [1e-3, 0.1, 1.0, 1e9])
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_sign_flip_p_does_not_depend_on_the_unit(unit, turn):
+    """0.3 - 0.1 - 0.2 + 0.5 and -0.3 + 0.1 + 0.2 + 0.5 tie but for rounding."""
+    whole = np.array([3, -1, -2, 5], np.float64)
+    signs = np.array(list(product([1, -1], repeat=4)))
+    wanted = np.mean(np.abs(signs @ whole) >= 5)
+    assert sign_flip(turn * whole * unit) == wanted

@@ -7,9 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.aggregation.base import GIBIBYTE
+from strategies.aggregation.buffers import _weighted_median
+from strategies.aggregation.gram import cosines, distances_to
+from strategies.aggregation.mda import closest_together
 from strategies.filtering.gradients import GIB
 from strategies.filtering.lanczos import top_eigenpair
 from strategies.filtering.row_draws import _mixed, _turns
+from strategies.hooks.poison_patches import PoisonPatches
 
 
 def test_a_gib_is_a_gib():
@@ -64,3 +68,51 @@ def test_a_matrix_that_is_zero_has_no_direction():
     found = top_eigenpair(lambda q: 0 * q, zero, 1e-6, 9)
     assert (found.value, found.residual, found.steps) == (0, 0, 0)
     assert torch.equal(found.vector, zero)
+
+
+@pytest.mark.parametrize(
+    ("weights", "median"),
+    [
+        ([1, 1], 10),  # half of the weight is reached by the lower of two
+        ([1, 1, 1, 1], 20),
+        ([1, 2, 3, 6], 30),
+        ([0.1, 0.2, 0.3], 20),  # half, but for rounding
+        ([1, 1, 3], 30),
+        ([3, 1, 1], 10),
+    ],
+)
+def test_the_weighted_median_is_the_lowest_value_that_half_of_the_weight_reaches(weights, median):
+    rows = torch.arange(10, 10 * len(weights) + 1, 10)[:, None]
+    told = torch.tensor(weights, dtype=torch.float64)[:, None]
+    for turn in (torch.arange(len(weights)), torch.arange(len(weights)).flip(0)):
+        assert _weighted_median(rows[turn], told[turn, 0]).tolist() == [median]
+
+
+@pytest.mark.parametrize(("n", "f"), [(3, 1), (5, 2), (9, 3)])
+def test_of_rows_that_are_all_the_same_the_first_are_closest_together(n, f):
+    assert closest_together(np.zeros((n, n)), f).tolist() == list(range(n - f))
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(0.1249, False), (0.125, True), (0.4, True)])
+def test_patches_need_a_pixel(largest, fits):
+    told = PoisonPatches(smallest=0, largest=largest).misfit((1, 8, 16))
+    assert (told is None) is fits
+    assert fits or "largest of at least 0.125, a pixel of inputs of 8x16" in told
+
+
+def test_the_cosine_with_a_row_that_is_zero_is_zero_also_its_own():
+    rows = torch.tensor([[3.0, 4], [0, 0], [-6, -8], [4, -3]], dtype=torch.float64)
+    wanted = [[1, 0, -1, 0], [0, 0, 0, 0], [-1, 0, 1, 0], [0, 0, 0, 1]]
+    torch.testing.assert_close(cosines(rows @ rows.T), torch.tensor(wanted, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_a_distance_to_a_sum_of_rows_is_never_undefined(scale):
+    """Of copies the square is 0 but for rounding, on either side."""
+    rows = torch.tensor([[0.1, 0.7]] * 3 + [[0.4, 0.3]], dtype=torch.float64) * scale
+    point = torch.tensor([0.1, 0.2, 0.7, 0], dtype=torch.float64)
+    found = distances_to(point, rows @ rows.T)
+    wanted = torch.tensor([0, 0, 0, 0.5], dtype=torch.float64) * scale
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7 * scale)
+    copies = torch.tensor([[1, 1 + 1e-15], [1 + 1e-15, 1]], dtype=torch.float64)
+    assert distances_to(torch.eye(2).double()[0], copies).tolist() == [0, 0]
