@@ -301,7 +301,7 @@ def test_every_address_may_be_listened_on(tmp_path):
 
 
 def test_an_ipv6_host_is_written_in_brackets(tmp_path):
-    """Case ipv6-host; that it is reached is tested with real processes."""
+    """Case ipv6-host: the kit has the address in brackets, and the certificate names it."""
     made = init(tmp_path / "table", plan(hosts=["fd00::7"]))
     assert made.fleet == f"[fd00::7]:{made.settings.fleet_port}"
     agent = AgentFile.model_validate(yaml.safe_load(agent_yaml(made, "alice")))
