@@ -8,8 +8,12 @@ from hypothesis import strategies as st
 
 from strategies.aggregation.base import GIBIBYTE
 from strategies.aggregation.buffers import _weighted_median
+from strategies.aggregation.bulyan import Bulyan
 from strategies.aggregation.gram import cosines, distances_to
-from strategies.aggregation.mda import closest_together
+from strategies.aggregation.krum import Krum
+from strategies.aggregation.mda import MDA, closest_together
+from strategies.aggregation.multi_krum import MultiKrum
+from strategies.aggregation.trimmed_mean import TrimmedMean
 from strategies.filtering.gradients import GIB
 from strategies.filtering.lanczos import top_eigenpair
 from strategies.filtering.row_draws import _mixed, _turns
@@ -116,3 +120,30 @@ def test_a_distance_to_a_sum_of_rows_is_never_undefined(scale):
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7 * scale)
     copies = torch.tensor([[1, 1 + 1e-15], [1 + 1e-15, 1]], dtype=torch.float64)
     assert distances_to(torch.eye(2).double()[0], copies).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1.0, 1e18])
+def test_who_is_closest_together_does_not_depend_on_the_unit(scale):
+    """Of a square and its centre all four-sets with the centre have one diameter."""
+    at = np.array([[0.0, 0], [2, 0], [0, 2], [2, 2], [1, 1], [90, 0], [0, 90]])
+    squared = ((at[:, None] - at) ** 2).sum(axis=2)
+    assert closest_together(squared * scale, 3).tolist() == [0, 1, 2, 4]  # not 0, 1, 2, 3
+
+
+@pytest.mark.parametrize("f", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("rule", "least"),
+    [
+        (TrimmedMean, lambda f: 2 * f + 1),
+        (MDA, lambda f: 2 * f + 1),
+        (Krum, lambda f: 2 * f + 3),
+        (MultiKrum, lambda f: 2 * f + 3),
+        (Bulyan, lambda f: 4 * f + 3),
+    ],
+)
+def test_a_rule_plays_from_its_papers_bound_on(rule, least, f):
+    made = rule(f=f)
+    assert made.infeasible(least(f)) is None
+    told = made.infeasible(least(f) - 1)
+    assert told is not None
+    assert str(least(f)) in told
