@@ -193,7 +193,7 @@ def test_one_seed_is_never_a_ranking():
     assert [p.text for p in rank({"A": {0: 1.0}})] == ["1"]
 
 
-@pytest.mark.parametrize("unit", [1e-3, 0.1, 1.0, 1e9])
+@pytest.mark.parametrize("unit", [1e-3, 0.1, 1.0, 1e9 / 7, 1e9 / 11])
 @pytest.mark.parametrize("turn", [1, -1])
 def test_the_sign_flip_p_does_not_depend_on_the_unit(unit, turn):
     """0.3 - 0.1 - 0.2 + 0.5 and -0.3 + 0.1 + 0.2 + 0.5 tie but for rounding."""

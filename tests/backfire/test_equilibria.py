@@ -141,6 +141,11 @@ def test_dominated_strategies_are_those_of_an_exhaustive_search(game):
     assert columns == {one.strategy: one.strict for one in dominated_rows(-game.T)}
 
 
+def test_what_dominates_is_told_as_a_mix_of_shares():
+    (alone,) = dominated_rows(np.array([[1.0, 1], [0, 0], [1, 0.5]])[:2])
+    assert (alone.strategy, alone.strict, alone.by.tolist()) == (1, True, [1, 0])
+
+
 def test_a_mix_can_dominate_where_no_single_strategy_does():
     game = np.array([[4.0, 0], [0, 4], [1, 1]])
     (found,) = dominated_rows(game)

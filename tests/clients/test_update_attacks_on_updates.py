@@ -235,6 +235,11 @@ def test_mimic_does_not_depend_on_the_scale_of_the_updates(scale):
     np.testing.assert_array_equal(Mimic().craft(view(rows * scale)), (rows * scale)[11])
 
 
+def test_mimic_minds_no_agent_that_is_the_mean_itself():
+    rows = np.array([[0.0, 0], [4, 0], [-1, 0], [-3, 0]])
+    np.testing.assert_array_equal(Mimic().craft(view(rows)), rows[1])
+
+
 def test_mimic_copies_the_first_where_it_is_told_so():
     rows = honest(9)
     rows[11] += 6 * np.sign(rows[11])

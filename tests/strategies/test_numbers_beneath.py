@@ -1,10 +1,13 @@
 """What filters and rules stand on, against numbers that others have published or defined."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from strategies.aggregation.base import GIBIBYTE
 from strategies.aggregation.buffers import _weighted_median
@@ -14,6 +17,7 @@ from strategies.aggregation.krum import Krum
 from strategies.aggregation.mda import MDA, closest_together
 from strategies.aggregation.multi_krum import MultiKrum
 from strategies.aggregation.trimmed_mean import TrimmedMean
+from strategies.checks import refuse_unused
 from strategies.filtering.gradients import GIB
 from strategies.filtering.lanczos import top_eigenpair
 from strategies.filtering.row_draws import _mixed, _turns
@@ -147,3 +151,31 @@ def test_a_rule_plays_from_its_papers_bound_on(rule, least, f):
     told = made.infeasible(least(f) - 1)
     assert told is not None
     assert str(least(f)) in told
+
+
+class Switched(BaseModel):
+    by: Literal["count", "share"] = "count"
+    count: int = 3
+    share: float = 0.1
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({}, ""),
+        ({"count": 4}, ""),
+        ({"by": "share", "share": 0.2}, ""),
+        ({"by": "share"}, ""),
+        ({"share": 0.2}, "share is read with by: share only, but by is count"),
+        ({"by": "share", "count": 4}, "count is read with by: count only, but by is share"),
+    ],
+)
+def test_only_a_field_that_was_changed_and_is_not_read_is_refused(fields, refused):
+    def check():
+        refuse_unused(Switched(**fields), "by", {"count": ("count",), "share": ("share",)})
+
+    if refused:
+        with pytest.raises(ValueError, match=refused):
+            check()
+    else:
+        check()
