@@ -82,7 +82,7 @@ def ordered(
     near = {item: nearness(item, mutant, text) for item in items}
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
-        if near[item] > 1:
+        if near[item]:
             files.setdefault(item.path, []).append(item)
 
     def cost(item: pytest.Item) -> float:
