@@ -120,6 +120,7 @@ def test_the_finding_names_who_backfired_and_who_did_not():
         (54, (0.01, 0.07), "whether m backfired cannot be told, for want of", "open"),
         (93, (-0.1, 0.8), "whether m backfired cannot be told, for want of", "open"),
         (52, (-0.1, 0.14), "m did not backfire, or by 14 points at most:", "bounded"),
+        (52, (0.0, 0.14), "m did not backfire, or by 14 points at most:", "bounded"),
         (52, (-0.1, 0.27), "whether m backfired cannot be told, for want of", "open"),
         (30, (-0.4, -0.1), "m did not backfire (the other attackers help it):", "helped"),
         (50, (-0.04, 0.04), "m did not backfire:", "not_backfired"),
