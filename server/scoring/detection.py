@@ -68,12 +68,15 @@ def round_detection(
     if weights is not None:
         values = weights.tolist()[: len(agents)]
         heard = {n: round(max(0.0, v), DECIMALS) for n, v in zip(agents, values, strict=True)}
-    removed = None if selected is None else set(agents) - set(selected)
-    caught = 0 if removed is None else len(removed & set(cheated))
+    precision = recall = None
+    if selected is not None:
+        removed = set(agents) - set(selected)
+        caught = len(removed & set(cheated))
+        precision, recall = share(caught, len(removed)), share(caught, len(cheated))
     return RoundDetection(
         cheated=tuple(cheated),
-        precision=None if removed is None else share(caught, len(removed)),
-        recall=None if removed is None else share(caught, len(cheated)),
+        precision=precision,
+        recall=recall,
         auroc=auroc(_suspicion(agents, selected, heard), np.isin(agents, cheated)),
         weights=heard,
     )

@@ -322,3 +322,36 @@ def test_wrong_axes_and_scores_are_refused():
         payoff_tables(lines(), ["rate"])
     with pytest.raises(ValueError, match="expected scores 'asr' of the group"):
         payoff_tables(lines(), ["trigger"], "asr")
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [np.zeros((0, 3)), np.zeros((3, 0)), np.zeros(3), [[1.0, np.nan]], [[np.inf], [0.0]]],
+    ids=["no rows", "no columns", "a vector", "nan", "infinite"],
+)
+def test_what_is_no_matrix_of_numbers_is_refused(matrix):
+    with pytest.raises(ValueError, match="expected a finite matrix of payoffs"):
+        pure_equilibria(matrix)
+
+
+def test_a_support_has_to_suit_both_players_also_where_the_value_is_not_0():
+    game = np.array([[3.0, 0], [1, 2]])  # a quarter and three quarters, halves; value 1.5
+    assert has_support(game, ((0, 1), (0, 1)))
+    assert has_support(-game.T, ((0, 1), (0, 1)))
+    more = np.array([[3.0, 0, 9], [1, 2, 9]])
+    assert has_support(more, ((0, 1), (0, 1)))
+    assert not has_support(more, ((0, 1), (0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "count"), [(1, 0), (2, 3), (3, 10), (5, 126), (6, 200), (9, 200)]
+)
+def test_up_to_five_seeds_all_resamples_are_taken_and_beyond_200_are_drawn(seeds, count):
+    found = list(resamples(np.random.default_rng(3).random((seeds, 2, 2))))
+    assert len(found) == count
+
+
+def test_a_strategy_that_is_the_best_answer_by_a_hair_is_not_dominated():
+    assert dominated_rows(np.array([[1.0, 0.5], [0.0, 0.5 + 1e-9]])) == ()
+    (tied,) = dominated_rows(np.array([[1.0, 0.5], [0.0, 0.5 + 1e-14]]))
+    assert (tied.strategy, tied.strict) == (1, False)

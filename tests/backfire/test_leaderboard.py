@@ -11,6 +11,7 @@ from backfire.analysis.card import (
     MAX_ENTRIES,
     AttackOnInputs,
     CardScore,
+    _fits,
     card_of,
     read_card,
     write_card,
@@ -59,6 +60,29 @@ def test_a_card_says_what_the_table_says(path, card):
     assert len({entry.attack.hash for entry in card.entries}) == 8
     assert len({entry.defence.hash for entry in card.entries}) == 2
     assert "S1, Table 3" in card.finding
+
+
+def test_a_card_names_the_attacks_on_inputs_that_were_scored(card):
+    """The sweep plays two fast ones and a stepwise one."""
+    for entry in card.entries:
+        assert [(one.kind, one.epsilon) for one in entry.inputs] == [
+            ("fgsm", 0.1),
+            ("pgd", 0.1),
+            ("fgsm", 0.2),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("score", "fits"),
+    [
+        ("asr", True),
+        ("interference", True),
+        ("work", False),
+        ("trigger_shape_distance", False),
+    ],
+)
+def test_only_shares_and_their_differences_find_room_on_a_card(score, fits):
+    assert _fits(score) is fits
 
 
 def test_the_same_sweep_gives_the_same_card_without_times_and_paths(path, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from backfire.analysis.published import RULES, Verdict, side_by_side
+from backfire.analysis.published import RULES, Verdict, p_words, side_by_side
 from backfire.analysis.published_text import markdown, rules_markdown
 from scenarios.published import Published
 
@@ -391,3 +391,35 @@ def test_distances_beyond_1_are_compared_in_their_own_range():
     (line,) = judge([{"text": "nearer", "less": sides[0], "than": sides[1]}], data)
     (one,) = line.comparisons
     assert one.difference.value == pytest.approx(1.8)
+
+
+def test_an_open_claim_says_what_is_not_known():
+    values = [0.1, 0.5, 0.2, 0.4, 0.3]
+    (less,) = judge([claim(0.31, {"n": 1})], played(values))
+    assert less.verdict is Verdict.UNDECIDED
+    assert [one.why for one in less.comparisons] == ["cannot be told apart"]
+    side = {"defender": "none", "score": "asr", "at": {"n": 1}}
+    near = {"text": "near", "about": {**side, "tolerance": 0.01}, "than": {"value": 0.3}}
+    (about,) = judge([near], played(values))
+    assert about.verdict is Verdict.UNDECIDED
+    assert [one.why for one in about.comparisons] == [
+        "the difference may lie within the tolerance or outside"
+    ]
+
+
+def test_a_comparison_has_the_axis_values_that_its_sides_share():
+    data = rows(FALLS)
+    (line,) = judge([claim({"n": 10, "draw": "fixed"}, {"n": 1, "draw": "fixed"})], data)
+    (one,) = line.comparisons
+    assert (one.value("draw"), one.value("n")) == ("fixed", None)
+    (line,) = judge([claim(0.5, {"n": 1, "draw": "fixed"})], data)
+    (one,) = line.comparisons
+    assert (one.value("draw"), one.value("n"), one.value("defender")) == ("fixed", 1, "none")
+
+
+@pytest.mark.parametrize(
+    ("p", "told"),
+    [(0.0, "p < 0.001"), (0.0009, "p < 0.001"), (0.001, "p = 0.001"), (0.25, "p = 0.250")],
+)
+def test_a_p_value_has_three_digits_and_no_0(p, told):
+    assert p_words(p) == told

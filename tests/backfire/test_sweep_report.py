@@ -10,6 +10,7 @@ from sweep_fixture import HOSTILE, rows, sweep, write
 from backfire.analysis.card import card_of, read_card
 from backfire.analysis.estimates import SHARE, estimate
 from backfire.analysis.published_text import markdown
+from backfire.analysis.summaries import summary
 from backfire.analysis.sweep_table import read_sweep, table_of
 from backfire.report.series_chart import Line, Point, series_chart
 from backfire.report.sweep_figures import curves, grids
@@ -204,6 +205,20 @@ def test_two_heaps_of_seeds_are_told_wherever_the_score_is(torn):
     }
     whole = [entry.scores["clean_accuracy"] for entry in card.entries]
     assert all(score.heaps is None and score.low is not None for score in whole)
+
+
+def test_a_summary_tells_both_heaps_by_their_ends(torn):
+    _, table = read_sweep(torn)
+    place = {"attackers": 1, "epsilon": 0.2, "trigger": "fixed"}
+    low, least, _, most = sorted(
+        row.value
+        for row in table.rows
+        if (row.score, row.group, row.agent) == ("asr_all", "malicious", "")
+        and (row.defender, row.at) == ("undefended", place)
+    )
+    asked = "scores asr_all --by defender --intervals --digits 1 --at trigger=fixed"
+    heaps = f"(heaps: 1 at {100 * low:.1f}, 3 at {100 * least:.1f} to {100 * most:.1f})"
+    assert heaps in summary(table, asked.split())
 
 
 def test_a_band_never_crosses_a_point_without_an_interval():

@@ -253,6 +253,22 @@ def test_an_attack_sees_what_its_grant_says_and_no_more():
         check_attack(Seeing(knowledge="all"))
 
 
+def test_an_attack_meets_updates_of_each_size_and_rows_of_one_size():
+    sizes = set()
+
+    class Measuring(Honest):
+        knowledge: Literal["group"] = "group"
+
+        def craft(self, view):
+            norms = view.seen.double().norm(dim=1)
+            torch.testing.assert_close(norms, norms[:1].expand_as(norms), rtol=1e-6, atol=0)
+            sizes.add(float(f"{float(norms[0]):.3g}"))
+            return view.own
+
+    check_attack(Measuring())
+    assert sizes == {0.0, 1e-12, 1.0, 1e6}
+
+
 def test_a_plan_that_depends_on_the_global_generator_is_caught():
     class Moody(Honest):
         def plan(self, before):

@@ -8,6 +8,7 @@ from learning.pool import DEFENDER, Block, Pool
 from learning.training.job import Trained
 from strategies.filtering.activation_clustering import ActivationClustering, exclusionary_ratio
 from strategies.filtering.principal import centre, project
+from strategies.filtering.two_means import smaller_of_two
 
 
 def two_blobs(seed=0):
@@ -82,6 +83,24 @@ def test_odd_classes_are_skipped_with_a_note_and_nothing_crashes(build, reduce):
     assert [c.label for c in found] == [2, 5]
     assert [note.split(":")[0] for note in notes] == ["class 0", "class 1", "class 3", "class 4"]
     assert all(0 < c.share <= 0.5 for c in found)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("points", "wanted"),
+    [
+        ([0, 1, 9], [2]),
+        ([0, 8, 9], [0]),
+        ([0, 1, 8, 9], [2, 3]),
+        ([9, 8, 1, 0], [0, 1]),
+    ],
+    ids=["high", "low", "a tie", "a tie in another order"],
+)
+def test_the_smaller_of_two_clusters_is_taken_and_of_a_tie_the_one_further_along(
+    points, wanted, seed
+):
+    found = smaller_of_two(np.array(points, np.float64)[:, None], 1, seed)
+    assert np.flatnonzero(found).tolist() == wanted
 
 
 def pool_of(features, labels, classes):

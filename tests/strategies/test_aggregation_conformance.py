@@ -8,7 +8,7 @@ import torch
 from pydantic import model_serializer
 
 from strategies.aggregation.base import Aggregate, Aggregator, Infeasible, PreAggregator
-from strategies.aggregation.conformance import check_aggregator, check_preaggregator
+from strategies.aggregation.conformance import PROBED, check_aggregator, check_preaggregator
 from strategies.aggregation.updates import Updates
 
 
@@ -138,6 +138,7 @@ def changed(**fields):
         (changed(trust=lambda a, u: a.trust[:0]), "expected trust as float64"),
         (changed(trust=lambda a, u: a.trust.float()), "expected trust as float64"),
         (changed(trust=lambda a, u: a.trust - 1), "trust >= 0"),
+        (changed(trust=lambda a, u: a.trust * (1 - 2 * (torch.arange(len(u)) == 1))), "trust >= 0"),
         (changed(trust=lambda a, u: a.trust * 2), "at most 1 in all"),
         (changed(trust=lambda a, u: a.trust * float("nan")), "trust >= 0"),
         (changed(selected=lambda a, u: a.selected[:0]), "expected selected as bool"),
@@ -219,6 +220,7 @@ def suiting(says, does):
         (lambda n: "few" if n < 3 else None, lambda n: True, "1 rows: expected Infeasible"),
         (lambda n: "few" if n < 3 else None, lambda n: n >= 4, "3 rows: expected no Infeasible"),
         (lambda n: "few" if n < 3 else None, lambda n: n >= 2, "2 rows: expected Infeasible"),
+        (lambda n: "few" if n < 3 else None, lambda n: n in range(3, PROBED), "12 rows: .* no Inf"),
         (lambda n: "too\nfew" if n < 3 else None, lambda n: n >= 3, "None or one line"),
         (lambda n: "" if n < 3 else None, lambda n: n >= 3, "None or one line"),
         (lambda n: n < 3, lambda n: n >= 3, "None or one line"),

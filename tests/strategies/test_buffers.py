@@ -259,6 +259,17 @@ def test_who_has_no_say_is_told_and_nobody_among_the_honest(normed):
     bad = [spoilt(normed.layout, s) for s in normed.states[:F]]
     told = normed.accuracy([RULES["geometric_median"]], bad + normed.states[F:], rows)[1].note
     assert told == "buffers far from those of the others have no say: agent-00, agent-01"
+    bad = [s | part for s, part in zip(normed.states[:F], parts_spoilt(normed), strict=True)]
+    told = normed.accuracy([RULES["geometric_median"]], bad + normed.states[F:], rows)[1].note
+    assert told == "buffers far from those of the others have no say: agent-00, agent-01"
+
+
+def parts_spoilt(normed):
+    """Return hostile means alone, and hostile counters alone."""
+    bad = spoilt(normed.layout, normed.states[0])
+    counters = {name: bad[name] for name in normed.layout.counters}
+    floats = {n: bad[n] for n in normed.layout.buffers if n not in normed.layout.counters}
+    return floats, counters
 
 
 def built(architecture):

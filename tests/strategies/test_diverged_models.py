@@ -86,6 +86,20 @@ def test_a_weak_learner_that_diverged_has_no_vote(how):
     np.testing.assert_array_equal(odd.scores, verdict.scores)
 
 
+@pytest.mark.parametrize("how", ["untrained", "nan"])
+def test_a_step_whose_training_diverged_does_not_end_the_search(how):
+    rule, asked = InverseSelfPaced(rounds=2, runs=1, self_training_epochs=0), []
+
+    def second(number, job):
+        asked.append(job.purpose)
+        return job.purpose == "ispl/0/0/1"
+
+    played(rule, spoil=second, how=how)
+    steps = [purpose for purpose in asked if purpose.startswith("ispl/0/0/")]
+    assert steps == [f"ispl/0/0/{at}" for at in range(len(rule.schedule(len(POOL), len(POOL))))]
+    assert len(steps) > 2
+
+
 def test_a_row_without_a_vote_stays():
     votes = np.array([[0, 0, 0], [1, 0, 2], [0, 3, 0]])
     kept = InverseSelfPaced().elected(votes, np.array([0, 0, 1]), np.zeros(3))

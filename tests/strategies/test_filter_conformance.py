@@ -217,6 +217,28 @@ def test_draws_that_follow_positions_need_a_word_and_positions_themselves_are_fo
         check_filter(making(by_position), equivariant=False)
 
 
+def two_scores_by_position(verdict, pool, defender):
+    """Scores of two values only, which stay where they are when the rows move."""
+    scores = (np.arange(len(pool)) % 2).astype(verdict.scores.dtype)
+    return replace(verdict, scores=scores, removed=verdict.removed[:0])
+
+
+def test_two_different_scores_are_enough_to_see_that_they_do_not_follow_the_rows():
+    with pytest.raises(AssertionError, match="scores that follow the rows"):
+        check_filter(making(two_scores_by_position), equivariant=False)
+
+
+def test_a_filter_is_also_played_on_pools_of_six_rows_and_of_two():
+    counts = set()
+
+    def count(verdict, pool, defender):
+        counts.add(len(pool))
+        return verdict
+
+    check_filter(making(count))
+    assert sorted(counts)[:2] == [2, 6]
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

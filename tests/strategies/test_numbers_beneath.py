@@ -134,6 +134,20 @@ def test_who_is_closest_together_does_not_depend_on_the_unit(scale):
     assert closest_together(squared * scale, 3).tolist() == [0, 1, 2, 4]  # not 0, 1, 2, 3
 
 
+# Pairs of opposite points of a circle: whoever is left out, a pair as far apart as any remains.
+OPPOSITE = np.array([[4.0, 3], [-4, -3], [-3, 4], [3, -4], [-4, 3], [4, -3]])
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"), [([4.0, 3], [0, 2, 3, 5, 6]), ([0.0, 0], [0, 1, 2, 4, 6])]
+)
+@pytest.mark.parametrize("scale", [1.0, 1e8 / 3], ids=["exact", "rounded"])
+def test_of_subsets_of_one_diameter_the_first_of_least_sum_is_taken(more, wanted, scale):
+    at = np.array([*OPPOSITE, more])
+    squared = ((at[:, None] - at) ** 2).sum(axis=2)
+    assert closest_together(squared * scale, 2).tolist() == wanted
+
+
 @pytest.mark.parametrize("f", [1, 2, 5])
 @pytest.mark.parametrize(
     ("rule", "least"),

@@ -120,6 +120,8 @@ def test_buckets_hold_each_agent_once_and_change_with_the_round(n):
             updates_of(rows).agents
         )
         assert [len(m) for m in members[:-1]] == [2] * (n // 2 - (n % 2 == 0))
+        places = [[updates_of(rows).agents.index(name) for name in m] for m in members]
+        assert places == [sorted(at) for at in places]
         for row, names in zip(made(after), members, strict=True):
             np.testing.assert_allclose(row, rows[[int(name[1:]) for name in names]].mean(0))
         seen.add(after.agents)

@@ -112,6 +112,13 @@ def test_neighbours_are_those_of_scikit_learn(defender, k, memory_gib):
     np.testing.assert_array_equal(got, wanted)
 
 
+def test_where_the_device_knows_no_float64_neighbours_are_sought_on_the_cpu(defender):
+    points = np.array([[0.0], [1.0], [3.0]], np.float32)
+    knows = replace(defender, device=torch.device("mps"))
+    got = neighbour_labels(points, np.array([0, 1, 2]), 3, 1, knows)
+    assert got.tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
+
+
 def test_rows_as_far_as_the_last_neighbour_count_too(defender):
     points = np.array([[0.0], [1.0], [-1.0], [1.0], [5.0]], np.float32)
     got = neighbour_labels(points, np.array([0, 1, 2, 2, 1]), 3, 1, defender)
