@@ -143,6 +143,7 @@ OPPOSITE = np.array([[4.0, 3], [-4, -3], [-3, 4], [3, -4], [-4, 3], [4, -3]])
 )
 @pytest.mark.parametrize("scale", [1.0, 1e8 / 3], ids=["exact", "rounded"])
 def test_of_subsets_of_one_diameter_the_first_of_least_sum_is_taken(more, wanted, scale):
+    """Where mda has the choice among all, sums that differ by rounding alone tie."""
     at = np.array([*OPPOSITE, more])
     squared = ((at[:, None] - at) ** 2).sum(axis=2)
     assert closest_together(squared * scale, 2).tolist() == wanted
