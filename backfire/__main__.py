@@ -1,6 +1,6 @@
 """``python -m backfire``."""
 
-from backfire.cli import main
+from backfire.cli.main import main
 
 if __name__ == "__main__":  # the processes of a sweep import this module too
     main()

@@ -28,8 +28,8 @@ import typer
 
 from backfire.interrupt import Terminated
 from backfire.terminal import say
-from scenarios.errors import ScenarioError
-from scenarios.quoting import printable
+from scenarios.text.errors import ScenarioError
+from scenarios.text.quoting import printable
 
 OK: Final = 0
 USAGE: Final = 2
@@ -48,6 +48,10 @@ _TOLD: Final = (
     "DeployError",
     "TrackerMissingError",
 )
+
+
+class DeployError(RuntimeError):
+    """A deployment cannot do what it was asked to; one line."""
 
 
 class UsageError(Exception):

@@ -13,27 +13,27 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from backfire.interrupt import interruptible
-from backfire.report.render import render
+from backfire.reporting.render import render
 from backfire.runtimes.local import run_local
 from backfire.runtimes.ray import need_ray, run_ray
 from backfire.trackers import need_trackers, track_game
 from clients.agents import deal_scenario
 from clients.app import create_app as create_client
 from clients.app import create_apps
-from clients.behaviours.private import Private
-from learning.data.deal import Deal
-from learning.training.engine import pick_device
-from learning.training.known import Known
+from clients.data_attacks.private import Private
+from learning.data.partitioning import Partitioning
+from learning.training.engine.engine import pick_device
+from learning.training.engine.model_cache import ModelCache
 from scenarios.loader import load
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 from server.app import create_app as create_server
-from server.environment import environment
 from server.events import RESUMED, Event, Observer, ignore
-from server.game import Game
-from server.keeping import Keeper
-from server.record import record
-from server.results import GameResult
-from server.run_folder import CHECKPOINTS, REPORT, SCENARIO, RunFolder, RunFolderError
+from server.games.checkpointer import Checkpointer
+from server.games.game import Game
+from server.referee.results import GameResult
+from server.store.environment import environment
+from server.store.record import record
+from server.store.run_folder import CHECKPOINTS, REPORT, SCENARIO, RunFolder, RunFolderError
 
 RUNTIMES = ("local", "ray", "grpc")
 
@@ -134,15 +134,15 @@ def resume(
 def play_in(
     folder: RunFolder,
     scenario: Scenario,
-    keeper: Keeper,
+    keeper: Checkpointer,
     *,
     progress: Observer = ignore,
-    dealt: Deal | None = None,
-    known: Known | None = None,
+    dealt: Partitioning | None = None,
+    known: ModelCache | None = None,
 ) -> GameResult:
     """Play a scenario into a run folder that the caller made, on the local runtime, and finish it.
 
-    Nothing is drawn; `backfire.report.render.render` does that at any time.
+    Nothing is drawn; `backfire.reporting.render.render` does that at any time.
 
     Args:
         folder: The folder, its environment written.
@@ -180,7 +180,7 @@ def _finish(
     runtime: str,
     connection: Path | None,
     folder: RunFolder,
-    keeper: Keeper,
+    keeper: Checkpointer,
     progress: Observer,
     wrap: Callable[[Grid], Grid],
     track: Sequence[str],
@@ -233,7 +233,7 @@ def _play(
     connection: Path | None,
     observe: Observer,
     wrap: Callable[[Grid], Grid],
-    keeper: Keeper,
+    keeper: Checkpointer,
 ) -> Game:
     games: list[Game] = []
     with _told():
@@ -272,9 +272,9 @@ def _on_local(
     observe: Observer,
     finish: Callable[[Game], None],
     wrap: Callable[[Grid], Grid],
-    keeper: Keeper,
-    dealt: Deal | None = None,
-    known: Known | None = None,
+    keeper: Checkpointer,
+    dealt: Partitioning | None = None,
+    known: ModelCache | None = None,
 ) -> None:
     text, dealt = json.dumps(scenario.resolved()), dealt or deal_scenario(scenario)
     server = create_server(text, dealt, observe, finish, keeper, known)
@@ -287,9 +287,9 @@ def _on_grpc(
     connection: Path | None,
     observe: Observer,
     finish: Callable[[Game], None],
-    keeper: Keeper,
+    keeper: Checkpointer,
 ) -> None:
-    from backfire.runtimes.grpc_table import Connection, run_grpc
+    from backfire.runtimes.grpc.server import Connection, run_grpc
 
     if connection is None:
         raise ValueError("the runtime grpc needs --connection with the folder of a deployment")

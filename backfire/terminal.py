@@ -8,7 +8,8 @@ from typing import Final
 
 import typer
 
-# As `scenarios.quoting.printable` shows what does not print; "?" would lose the path of a report.
+# As `scenarios.text.quoting.printable` shows what does not print; "?" would lose the path of a
+# report.
 _ESCAPED: Final = "backslashreplace"
 
 

@@ -16,7 +16,7 @@ import yaml
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from backfire.runtimes.grpc_agent import Seat, Stop, serve
+from backfire.runtimes.grpc.agent import ConnectionSettings, Stop, serve
 from learning.wire import RECORD, pack
 
 ROW = (3, 64, 64)
@@ -47,7 +47,9 @@ def main() -> None:
     told = yaml.safe_load((kit / "agent.yaml").read_text())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop.hear)
-    seat = Seat(told["agent"], told["server"], kit / "key", kit / "ca.crt", 2**29, kit=kit)
+    seat = ConnectionSettings(
+        told["agent"], told["server"], kit / "key", kit / "ca.crt", 2**29, kit=kit
+    )
     serve(
         seat, lambda *_: client_app(told["agent"]), lambda line: print(line, flush=True), stop, 90.0
     )

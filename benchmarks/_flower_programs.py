@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from backfire.deploy.layout import Deployment
+from backfire.deployment.layout import Deployment
 from backfire.environment import SWITCHES
 
 PATIENCE = 120.0

@@ -11,7 +11,7 @@ from clients.app import create_apps
 from scenarios.loader import parse
 from server.app import create_app as create_server
 from server.events import Event
-from server.results import GameResult
+from server.referee.results import GameResult
 
 
 def played(text: str, runtime: str = "local") -> tuple[GameResult, list[Mark]]:

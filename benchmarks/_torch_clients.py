@@ -15,9 +15,9 @@ from flwr.serverapp.strategy import FedAvg
 from torch import Tensor, nn
 
 from clients.agents import deal_scenario
-from learning.data.deal import split_share
+from learning.data.partitioning import split_share
 from scenarios.loader import parse
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 
 Weights = dict[str, Tensor]
 

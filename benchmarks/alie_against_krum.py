@@ -21,7 +21,7 @@ from benchmarks._game import played
 from benchmarks.known_pairs import PARTITIONS, interval
 from learning.training.device import threads
 from scenarios.loader import load
-from server.results import Score
+from server.referee.results import Score
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "federated" / "byzantine.yaml"
 STRENGTHS = {"z_max = 0.21": "", "z = 1.0": ", z: 1.0", "z = 1.5": ", z: 1.5"}

@@ -17,7 +17,7 @@ from benchmarks.alie_against_krum import value_of
 from benchmarks.known_pairs import interval
 from learning.training.device import threads
 from scenarios.loader import load
-from server.results import AgentScores, GameResult, Score
+from server.referee.results import AgentScores, GameResult, Score
 
 FOLDER = Path(__file__).parents[1] / "scenarios" / "federated"
 SCENARIOS = {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from backfire.analysis.estimates import GAP, SHARE, Bounds, ends, in_heaps
+from backfire.evidence.estimates import GAP, SHARE, Bounds, ends, in_heaps
 
 SEEDS = (2, 3, 4, 5, 7, 10, 20)
 SAMPLES = 20_000

@@ -23,17 +23,17 @@ from statistics import median
 import numpy as np
 from flwr.serverapp import Grid, ServerApp
 
-from backfire.deploy.layout import Deployment
-from backfire.deploy.operations import Plan, down, init, up
-from backfire.deploy.play import Play
-from backfire.deploy.superlink import running
-from backfire.runtimes.grpc_table import Connection, run_grpc
+from backfire.deployment.layout import Deployment
+from backfire.deployment.operations import Plan, down, init, up
+from backfire.deployment.play_mode import PlayMode
+from backfire.deployment.superlink import running
+from backfire.runtimes.grpc.server import Connection, run_grpc
 from benchmarks._echo_agent import ROW
 from benchmarks._flower_programs import free_ports, rounds_of_flower
 from benchmarks._measure import MIB, alone, goal, peak
 from learning.wire import RECORD, pack
-from server.admission import Wanted, collect
-from server.exchange import Ask, Exchange, seat_agents
+from server.wire.admission import Wanted, collect
+from server.wire.exchange import Ask, Exchange, seat_agents
 
 AGENTS = ("anna", "ben", "cleo")
 PATIENCE = 120.0
@@ -97,7 +97,7 @@ def deployment() -> Iterator[Deployment]:
     """Bring a SuperLink up on loopback."""
     with tempfile.TemporaryDirectory() as folder:
         port, fleet_port = free_ports(2)
-        plan = Plan(["127.0.0.1"], AGENTS, port, fleet_port, "127.0.0.1", play=Play.SCENARIO)
+        plan = Plan(["127.0.0.1"], AGENTS, port, fleet_port, "127.0.0.1", play=PlayMode.SCENARIO)
         made = init(Path(folder) / "table", plan)
         try:
             up(made.folder, PATIENCE)

@@ -25,7 +25,7 @@ from learning.models.base import Architecture
 from learning.models.small_cnn import SmallCNN
 from learning.models.softmax import Softmax
 from learning.pool import DEFENDER, Block, Pool
-from learning.training.engine import Engine, Recipe
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training
 from learning.training.spec import ComputeSpec, TrainingSpec
 from strategies.base import Defender, Filter, Verdict

@@ -13,8 +13,8 @@ from benchmarks._measure import alone, peak
 from learning.models.small_cnn import SmallCNN
 from learning.training.job import Trained
 from strategies.base import Defender
-from strategies.filtering.curvature import conjugate_gradients, last_layer_product
-from strategies.filtering.gradients import LastLayer, Streamed, all_layers
+from strategies.filtering.parts.curvature import conjugate_gradients, last_layer_product
+from strategies.filtering.parts.gradients import LastLayer, Streamed, all_layers
 from strategies.filtering.sever import gradient_scores
 
 SHAPE, CLASSES = (3, 32, 32), 10

@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 
 from learning.models.small_cnn import SmallCNN
 from learning.pool import DEFENDER, Block, Pool
-from learning.training.engine import Engine, Recipe
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training
 from learning.training.spec import ComputeSpec, TrainingSpec
 

@@ -8,13 +8,13 @@ import numpy as np
 from scipy.special import softmax
 
 from clients.agents import Agents, deal_scenario
-from clients.behaviours.base import Play, Share
-from learning.data.deal import Deal
+from clients.data_attacks.base import Contribution, Share
+from learning.data.partitioning import Partitioning
 from learning.pool import DEFENDER, Block, Pool
 from learning.seeds import derived_seed
-from learning.training.engine import Engine, Recipe
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 from strategies.base import Defender, Predictor
 from strategies.indexing.agent_indexing import AgentIndexing
 from strategies.together import play_together
@@ -46,7 +46,7 @@ def scenario(agents: int, seed: int) -> Scenario:
     )
 
 
-def table(game: Scenario) -> tuple[Deal, Pool, dict[str, tuple[Share, Play]]]:
+def table(game: Scenario) -> tuple[Partitioning, Pool, dict[str, tuple[Share, Contribution]]]:
     """Deal the data and collect the agents' rows."""
     dealt = deal_scenario(game)
     agents, first = Agents(game, dealt), dealt.first_ids()
@@ -56,7 +56,7 @@ def table(game: Scenario) -> tuple[Deal, Pool, dict[str, tuple[Share, Play]]]:
     return dealt, Pool((own, *blocks), dealt.data.classes), plays
 
 
-def engine_for(game: Scenario, dealt: Deal) -> Engine:
+def engine_for(game: Scenario, dealt: Partitioning) -> Engine:
     """Return a fresh engine, so that no model is taken over from another variant."""
     data = dealt.data
     return Engine(
@@ -72,7 +72,7 @@ def predicted(defender: Defender, models: tuple[Trained, ...], x: np.ndarray) ->
     return np.asarray(total).argmax(1)
 
 
-def asr(defender: Defender, models: tuple[Trained, ...], share: Share, play: Play) -> float:
+def asr(defender: Defender, models: tuple[Trained, ...], share: Share, play: Contribution) -> float:
     """Return the share of triggered inputs of other classes that get the target."""
     counted = share.y_run != play.targets
     hits = predicted(defender, models, play.x_triggered[counted]) == play.targets[counted]
@@ -82,8 +82,8 @@ def asr(defender: Defender, models: tuple[Trained, ...], share: Share, play: Pla
 def score(
     defender: Defender,
     predictor: Predictor,
-    dealt: Deal,
-    plays: dict[str, tuple[Share, Play]],
+    dealt: Partitioning,
+    plays: dict[str, tuple[Share, Contribution]],
 ) -> dict[str, float]:
     """Return, over all asking agents, the asr of the asking agent and of the others."""
     own, others, clean = [], [], []

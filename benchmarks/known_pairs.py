@@ -19,7 +19,7 @@ from scipy import stats
 from benchmarks._game import played
 from learning.training.device import threads
 from scenarios.loader import load
-from server.results import GameResult
+from server.referee.results import GameResult
 
 FOLDER = Path(__file__).parents[1] / "scenarios" / "federated"
 SHOT = 17  # the round of model_replacement.yaml in which the one shot falls

@@ -13,7 +13,7 @@ from backfire.runtimes.local import run_local
 from backfire.runtimes.ray import run_ray
 from benchmarks._measure import Mark, alone, goal, has_ray, steady
 from learning.wire import RECORD, Expected, Refusal, pack, unpack
-from server.exchange import Ask, Exchange
+from server.wire.exchange import Ask, Exchange
 
 MILLISECONDS = 0.5
 VALUES = 10

@@ -20,10 +20,10 @@ from learning.models.small_cnn import SmallCNN
 from learning.pool import DEFENDER, Block, Floats, Pool
 from learning.training.job import Trained
 from scenarios.schema import RefereeSpec
-from server.referee import Referee
-from server.results import AgentRecord
-from server.scoring.answers import Engine, ask
-from server.sealed import RunTimeSet, Sealed
+from server.referee.referee import Referee
+from server.referee.results import AgentRecord
+from server.referee.scoring.answers import Passes, ask
+from server.referee.sealed import RunTimeSet, Sealed
 from strategies.base import Predictor
 from strategies.pipeline import Outcome
 
@@ -35,7 +35,7 @@ def run(quick: bool) -> dict:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     total, each = (10_000, 10) if quick else (100_000, 100)
     predictor = Predictor((_model(device),))
-    _timed(lambda: ask(predictor, _deal(1, 1000), Engine(device, 2048)), device)  # warm-up
+    _timed(lambda: ask(predictor, _deal(1, 1000), Passes(device, 2048)), device)  # warm-up
     rows = [_compare(predictor, device, "same total", n, total // n) for n in AGENTS]
     rows += [_compare(predictor, device, "same each", n, each) for n in AGENTS]
     return {
@@ -65,7 +65,7 @@ def _deal(agents: int, each: int) -> dict[str, Floats]:
 def _compare(
     predictor: Predictor, device: torch.device, grow: str, agents: int, each: int
 ) -> dict[str, object]:
-    inputs, engine = _deal(agents, each), Engine(device, 2048)
+    inputs, engine = _deal(agents, each), Passes(device, 2048)
 
     def one_by_one() -> dict[str, np.ndarray]:
         return {n: ask(predictor, {n: x}, engine).classes[n] for n, x in inputs.items()}

@@ -14,8 +14,8 @@ from backfire.sweeps.cells import Player, folder_of
 from benchmarks._measure import alone, goal
 from scenarios.library import find
 from scenarios.loader import parse_sweep
-from scenarios.sweeps import Sweep
-from server.run_folder import RunFolder
+from scenarios.sweep.spec import Sweep
+from server.store.run_folder import RunFolder
 
 
 def cells(epochs: int, rates: int, seeds: int) -> Sweep:

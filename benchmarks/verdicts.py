@@ -20,7 +20,7 @@ from benchmarks._game import played
 from learning.statistics import wilson
 from learning.training.device import threads
 from scenarios.loader import parse
-from server.results import GroupScores
+from server.referee.results import GroupScores
 
 NULL = """
 name: null-game

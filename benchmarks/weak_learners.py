@@ -18,10 +18,10 @@ from learning.models.base import Architecture
 from learning.models.mlp import MLP
 from learning.models.small_cnn import SmallCNN
 from learning.pool import Block, Pool
-from learning.training.engine import Engine, Recipe
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training
 from learning.training.spec import ComputeSpec, TrainingSpec
-from strategies.filtering.trimming import ballots
+from strategies.filtering.parts.trimming import ballots
 
 RUNS, ROUNDS, CLASSES = 3, 8, 10
 ARCHITECTURES: dict[str, Architecture] = {

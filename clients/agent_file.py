@@ -6,20 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clients.behaviours.base import Behaviour
-from clients.behaviours.benign import Benign
-from clients.behaviours.private import Private
-from clients.updates.base import UpdateAttack
+from clients.data_attacks.base import Behaviour
+from clients.data_attacks.benign import Benign
+from clients.data_attacks.private import Private
+from clients.update_attacks.base import UpdateAttack
 from learning.data.base import DataSource
+from learning.frozen import Frozen
 from learning.method import kind_of, one_of
-from scenarios.errors import Problem, ScenarioError
 from scenarios.families import FAMILIES
 from scenarios.loader import parse_as, problem_at
-from scenarios.quoting import shown
 from scenarios.schema import Name, Window
-from scenarios.yaml_reader import YamlError, read_file
+from scenarios.text.errors import LocatedProblem, ScenarioError
+from scenarios.text.quoting import shown
+from scenarios.text.yaml_reader import YamlError, read_file
 
 if TYPE_CHECKING:
     AnyData = DataSource
@@ -37,13 +38,7 @@ class AgentFileError(ScenarioError):
     """An agent's file is wrong; a line for each mistake, with file, place and field."""
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-
-class Accept(_Spec):
+class Accept(Frozen):
     """What an owner agrees to."""
 
     scenarios: Literal["any"] | Annotated[tuple[Name, ...], Field(max_length=10_000)] = Field(
@@ -85,7 +80,7 @@ class Accept(_Spec):
     )
 
 
-class AgentFile(_Spec):
+class AgentFile(Frozen):
     """What the owner of an agent says of it, in the kit's `agent.yaml`."""
 
     agent: Name = Field(description="The agent's name, which its key is registered under.")
@@ -130,11 +125,11 @@ def read_agent(kit: Path) -> AgentFile:
     if not kit.is_dir():
         got = "a file: unpack it first, and name its folder" if kit.exists() else "nothing"
         line = f"expected the folder of a kit, with an {AGENT_FILE} in it, got {got}"
-        raise AgentFileError([Problem(str(kit), None, None, "", line)])
+        raise AgentFileError([LocatedProblem(str(kit), None, None, "", line)])
     try:
         text = read_file(file)
     except YamlError as error:
-        raise AgentFileError([Problem(str(file), None, None, "", error.message)]) from None
+        raise AgentFileError([LocatedProblem(str(file), None, None, "", error.message)]) from None
     try:
         agent = parse_as(AgentFile, text, str(file), lambda data: _from_kit(data, kit))
     except ScenarioError as error:

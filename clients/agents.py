@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import cast
 
-from clients.behaviours.base import Behaviour, Play, Seat, Share
-from clients.behaviours.private import Private
-from learning.data.deal import Deal, deal, reference_share, split_share
+from clients.data_attacks.base import AgentContext, Behaviour, Contribution, Share
+from clients.data_attacks.private import Private
+from learning.data.partitioning import Partitioning, deal, reference_share, split_share
 from learning.data.sketch import Sketch
-from scenarios.errors import ScenarioError
 from scenarios.fit import misfits
 from scenarios.loader import misplaced
-from scenarios.schema import Place, Scenario
+from scenarios.scenario import Scenario
+from scenarios.schema import AgentSpec
+from scenarios.text.errors import ScenarioError
 
 
-def deal_scenario(scenario: Scenario) -> Deal:
+def deal_scenario(scenario: Scenario) -> Partitioning:
     """Deal the scenario's data to defender, simulated agents and referee.
 
     A private agent has rows of its own; it is registered with the size of its share.
@@ -59,21 +60,21 @@ class Agents:
     """
 
     def __init__(
-        self, scenario: Scenario, dealt: Deal | None = None, keep_bytes: int = 2**30
+        self, scenario: Scenario, dealt: Partitioning | None = None, keep_bytes: int = 2**30
     ) -> None:
         self._scenario = scenario
         self._places = {place.name: place for place in scenario.roster()}
         self._deal = dealt
         self._keep_bytes = keep_bytes
         self._kept_bytes = 0
-        self._played: OrderedDict[str, tuple[Share, Play]] = OrderedDict()
+        self._played: OrderedDict[str, tuple[Share, Contribution]] = OrderedDict()
 
     @property
     def names(self) -> tuple[str, ...]:
         """All agents in scenario order."""
         return tuple(self._places)
 
-    def play(self, name: str) -> tuple[Share, Play]:
+    def play(self, name: str) -> tuple[Share, Contribution]:
         """Return an agent's share and what it did with it.
 
         Raises:
@@ -88,7 +89,7 @@ class Agents:
         self._played.move_to_end(name)
         return self._played[name]
 
-    def _play(self, place: Place) -> tuple[Share, Play]:
+    def _play(self, place: AgentSpec) -> tuple[Share, Contribution]:
         share = self._share(place.name)
         behaviour = cast(Behaviour, place.group.behaviour)
         try:
@@ -103,9 +104,9 @@ class Agents:
         )
         return Share(dealt.x[train], dealt.y[train], dealt.x[run], dealt.y[run])
 
-    def _seat(self, place: Place) -> Seat:
+    def _seat(self, place: AgentSpec) -> AgentContext:
         scenario, dealt = self._scenario, self.dealt()
-        return Seat(
+        return AgentContext(
             name=place.name,
             group=place.group.name,
             index=place.index,
@@ -124,14 +125,14 @@ class Agents:
         total = dealt if count.reference_rows is None else count.reference_rows
         return reference_share(total, self._scenario.defender_share, count.reference_agents)
 
-    def dealt(self) -> Deal:
+    def dealt(self) -> Partitioning:
         """Return the dealt data; dealt once in this process."""
         if self._deal is None:
             self._deal = deal_scenario(self._scenario)
         return self._deal
 
 
-def _size(played: tuple[Share, Play]) -> int:
+def _size(played: tuple[Share, Contribution]) -> int:
     share, play = played
     rows = (share.x_train, share.x_run, play.x, play.x_triggered, play.x_part)
     return sum(x.nbytes for x in rows if x is not None)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clients.agents import Agents
-from clients.behaviours.base import Play, Share
+from clients.data_attacks.base import Contribution, Share
 from clients.local_training import LocalTraining
-from clients.request import Facts, Known, Request
-from learning.data.deal import Deal
+from clients.request import Request, RoundInfo, RuleKnowledge
+from learning.data.partitioning import Partitioning
 from learning.weights import to_state
 from learning.wire import (
     MEMORY,
@@ -36,13 +36,13 @@ from learning.wire import (
 )
 from scenarios.loader import parse
 from scenarios.participation import Participation
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Cohort = Callable[[Sequence[Message], Sequence[Context]], list[Message]]
 
 
-def create_app(scenario_text: str | None = None, dealt: Deal | None = None) -> ClientApp:
+def create_app(scenario_text: str | None = None, dealt: Partitioning | None = None) -> ClientApp:
     """Return the agents' app.
 
     Args:
@@ -54,7 +54,7 @@ def create_app(scenario_text: str | None = None, dealt: Deal | None = None) -> C
 
 def create_apps(
     scenario_text: str | None = None,
-    dealt: Deal | None = None,
+    dealt: Partitioning | None = None,
     *,
     seat: str | None = None,
     public: Scenario | None = None,
@@ -70,12 +70,12 @@ def create_apps(
         public: The scenario as everybody has it, where `scenario_text` is an agent's own version.
     """
     client = ClientApp()
-    tables: dict[str, _Table] = {}
+    tables: dict[str, _LocalAgents] = {}
 
-    def table(context: Context) -> _Table:
+    def table(context: Context) -> _LocalAgents:
         text = scenario_text or str(context.run_config["scenario"])
         if text not in tables:
-            tables[text] = _Table(parse(text, "scenario"), dealt, public)
+            tables[text] = _LocalAgents(parse(text, "scenario"), dealt, public)
         return tables[text]
 
     def me(context: Context) -> str:
@@ -110,7 +110,9 @@ def create_apps(
             _request(message, me(context), _Models()),
             _state(received[OWN]),
             _state(received[SEEN])[SEEN],
-            Known.read(*(_state(received[n]) if n in received else {} for n in (MEMORY, SHARES))),
+            RuleKnowledge.read(
+                *(_state(received[n]) if n in received else {} for n in (MEMORY, SHARES))
+            ),
         )
         return Message(pack(arrays), reply_to=message)
 
@@ -126,10 +128,12 @@ def create_apps(
     return client, cohort
 
 
-class _Table:
+class _LocalAgents:
     """The agents of one scenario in this process, and how they train."""
 
-    def __init__(self, scenario: Scenario, dealt: Deal | None, public: Scenario | None) -> None:
+    def __init__(
+        self, scenario: Scenario, dealt: Partitioning | None, public: Scenario | None
+    ) -> None:
         self._scenario, self._public = scenario, public or scenario
         self.agents = Agents(scenario, dealt)
 
@@ -171,7 +175,7 @@ def _request(message: Message, agent: str, models: _Models) -> Request:
         world=str(ask["world"]),
         start=models.read(received[RECORD]),
         previous=models.read(received[PREVIOUS]) if PREVIOUS in received else None,
-        facts=Facts.read(ask),
+        facts=RoundInfo.read(ask),
     )
 
 
@@ -185,7 +189,7 @@ def _state(record: ArrayRecord) -> dict[str, Tensor]:
     return to_state({name: array.numpy() for name, array in record.items()})
 
 
-def revealed(share: Share, play: Play) -> dict[str, Arrays]:
+def revealed(share: Share, play: Contribution) -> dict[str, Arrays]:
     """Return what an agent tells the referee, by part of the reveal.
 
     ``about``: counts and labels, int64 (5,): triggered inputs, poisoned rows, target and source

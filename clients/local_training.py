@@ -1,7 +1,7 @@
 """An agent's part of a round: train the global model on its own, perhaps poisoned, rows.
 
 An agent alone and many agents together go through the same lines; whether a cohort is trained as
-one is the training engine's business (`learning.training.engine`).
+one is the training engine's business (`learning.training.engine.engine`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Sequence
 import torch
 
 from clients.agents import Agents
-from clients.request import Known, Request
-from clients.update_attacks import attack_of, before, crafted, view
-from clients.updates.base import LocalPlan, UpdateAttack
+from clients.crafting import attack_of, before, crafted, view
+from clients.request import Request, RuleKnowledge
+from clients.update_attacks.base import LocalPlan, UpdateAttack
 from learning.pool import Block, Pool
-from learning.training.engine import Engine, Recipe
-from learning.training.job import Steering, Trained, Training
+from learning.training.engine.engine import Engine, Recipe
+from learning.training.job import Trained, Training, UpdateConstraint
 from learning.training.repeats import order_of
-from learning.weights import Arrays, Layout, State, to_arrays
+from learning.weights import Arrays, State, WeightLayout, to_arrays
 from learning.worlds import cheats, repeat_of
 from scenarios.participation import Participation
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 
 
 class LocalTraining:
@@ -61,7 +61,7 @@ class LocalTraining:
                 seed=scenario.seed,
             )
         )
-        self._layout = Layout(self._engine.untrained)
+        self._layout = WeightLayout(self._engine.untrained)
         self._blocks: dict[tuple[str, bool], Block] = {}
 
     def train(self, requests: Sequence[Request]) -> list[Arrays]:
@@ -89,7 +89,7 @@ class LocalTraining:
         ]
 
     def craft(
-        self, request: Request, own: State, seen: torch.Tensor, known: Known | None = None
+        self, request: Request, own: State, seen: torch.Tensor, known: RuleKnowledge | None = None
     ) -> Arrays:
         """Return the model that an attacker hands over, now that it has seen others' updates.
 
@@ -130,7 +130,7 @@ class LocalTraining:
             epochs=plan.epochs or self._federation.local_epochs,
             steps=None if plan.epochs else self._federation.local_steps,
             rate=plan.rate,
-            steering=plan.steering or (Steering(pull=mu) if mu else None),
+            steering=plan.steering or (UpdateConstraint(pull=mu) if mu else None),
             purpose=order_of(f"round/{request.round}/{request.agent}", repeat_of(request.world)[0]),
         )
 

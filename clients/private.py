@@ -11,15 +11,15 @@ import json
 import numpy as np
 
 from clients.agent_file import AgentFile
-from clients.agreement import App, Owned, Refused, agree
+from clients.agreement import AgreementRefused, App, Owned, agree
 from clients.app import create_apps
-from clients.behaviours.private import Private
+from clients.data_attacks.private import Private
 from learning.data.base import DataError, DataSet
-from learning.data.deal import Deal
+from learning.data.partitioning import Partitioning
 from learning.seeds import numpy_generator
-from scenarios.errors import ScenarioError
 from scenarios.loader import parse
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
+from scenarios.text.errors import ScenarioError
 
 
 def private_app(agent: AgentFile, scenario_text: str, table_text: str) -> App:
@@ -31,13 +31,13 @@ def private_app(agent: AgentFile, scenario_text: str, table_text: str) -> App:
         table_text: What the server tells of its data: JSON with `shape` and `class_names`.
 
     Raises:
-        Refused: If the agent does not play this game; one line.
+        AgreementRefused: If the agent does not play this game; one line.
     """
     try:
         scenario = parse(scenario_text, "the server's scenario")
     except ScenarioError as error:
         line = f"expected a scenario that this Backfire knows: {error.lines[0]}"
-        raise Refused(line) from error
+        raise AgreementRefused(line) from error
     agree(agent, scenario)
     if agent.play == "scenario":
         device = {"compute": scenario.compute.model_copy(update={"device": agent.device})}
@@ -70,36 +70,36 @@ def _own_scenario(agent: AgentFile, scenario: Scenario) -> Scenario:
         return parse(json.dumps(resolved), "agent.yaml")
     except ScenarioError as error:
         line = f"{agent.agent} cannot play its part in this game"
-        raise Refused(line, error.lines[0]) from error
+        raise AgreementRefused(line, error.lines[0]) from error
 
 
 def _own_deal(
     agent: AgentFile, scenario: Scenario, shape: tuple[int, int, int], names: tuple[str, ...]
-) -> Deal:
+) -> Partitioning:
     """Return the agent's share of its own data, as its part of a deal.
 
     Raises:
-        Refused: If its data do not fit the game.
+        AgreementRefused: If its data do not fit the game.
     """
     if agent.data is None:
-        raise Refused(f"{agent.agent} has no data")
+        raise AgreementRefused(f"{agent.agent} has no data")
     try:
         data = agent.data.load()
     except DataError as error:
-        raise Refused(f"{agent.agent} cannot read its data", str(error)) from error
+        raise AgreementRefused(f"{agent.agent} cannot read its data", str(error)) from error
     if data.shape != shape:
-        raise Refused(
+        raise AgreementRefused(
             f"expected inputs of the game's shape {shape}, {agent.agent} has {data.shape}"
         )
     if len(data.y_train) and int(data.y_train.max()) >= len(names):
-        raise Refused(
+        raise AgreementRefused(
             f"expected labels below {len(names)}, the game's classes, {agent.agent} has "
             f"{int(data.y_train.max())}"
         )
     behaviour = next(p.group.behaviour for p in scenario.roster() if p.name == agent.agent)
     rows = behaviour.rows if isinstance(behaviour, Private) else 0
     if len(data.y_train) < rows:
-        raise Refused(
+        raise AgreementRefused(
             f"the scenario asks {agent.agent} for a share of {rows} rows, it has fewer",
             f"{len(data.y_train)} rows",
         )
@@ -108,7 +108,7 @@ def _own_deal(
     )
     own = DataSet(data.x_train, data.y_train, data.x_test[:0], data.y_test[:0], names)
     share = np.sort(drawn).astype(np.int64)
-    return Deal(own, share[:0], {agent.agent: share}, scenario.run_time_share)
+    return Partitioning(own, share[:0], {agent.agent: share}, scenario.run_time_share)
 
 
 def _told(table_text: str) -> tuple[tuple[int, int, int], tuple[str, ...]]:
@@ -118,5 +118,7 @@ def _told(table_text: str) -> tuple[tuple[int, int, int], tuple[str, ...]]:
         channels, height, width = (int(size) for size in told["shape"])
         names = tuple(str(name) for name in told["class_names"])
     except (ValueError, KeyError, TypeError):
-        raise Refused("expected the game's input shape and classes from the server") from None
+        raise AgreementRefused(
+            "expected the game's input shape and classes from the server"
+        ) from None
     return (channels, height, width), names

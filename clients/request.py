@@ -9,7 +9,7 @@ from learning.weights import State
 
 
 @dataclass(frozen=True)
-class Facts:
+class RoundInfo:
     """What the table tells an attacker of a round; see `View` for what they mean.
 
     Attributes:
@@ -27,7 +27,7 @@ class Facts:
     defender: str = ""
 
     @classmethod
-    def read(cls, told: Mapping[str, object]) -> Facts:
+    def read(cls, told: Mapping[str, object]) -> RoundInfo:
         """Return the facts of a request; an agent that cheats with its data alone gets none."""
         if "participants" not in told:
             return cls()
@@ -41,7 +41,7 @@ class Facts:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class RuleKnowledge:
     """What an attacker is told of the rule that it is granted to know.
 
     Attributes:
@@ -54,7 +54,7 @@ class Known:
     shares: tuple[tuple[str, float], ...] = ()
 
     @classmethod
-    def read(cls, memory: State, shares: State) -> Known:
+    def read(cls, memory: State, shares: State) -> RuleKnowledge:
         """Return what the records of a request say."""
         rows = ((name.split("/", 1)[1], float(value)) for name, value in shares.items())
         return cls(memory, tuple(rows))
@@ -78,4 +78,4 @@ class Request:
     world: str
     start: State
     previous: State | None = None
-    facts: Facts = field(default_factory=Facts)
+    facts: RoundInfo = field(default_factory=RoundInfo)

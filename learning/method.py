@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from learning.frozen import Frozen
 
 PLUGIN_SWITCH = "BACKFIRE_PLUGINS"
 
 
-class Method(BaseModel):
+class Method(Frozen):
     """A named method with frozen, validated parameters.
 
     Subclasses declare ``kind: Literal["its_name"] = "its_name"`` and their parameters as fields.
@@ -31,10 +33,6 @@ class Method(BaseModel):
             all defaults. Empty where a method cannot be played by itself, without a file of its
             owner for instance.
     """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
 
     paper: ClassVar[str] = ""
     examples: ClassVar[Sequence[Mapping[str, Any]]] = ({},)

@@ -26,7 +26,7 @@ def to_state(arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
-class Layout:
+class WeightLayout:
     """Which entries of a model's state are weights, and how they lie in one flat vector.
 
     Buffers, such as BatchNorm's running statistics, are aggregated but take no part in distances.

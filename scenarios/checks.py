@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -12,11 +12,9 @@ from learning.pool import DEFENDER
 from scenarios.federation import malicious_in_round
 from scenarios.fit import misfits, no_own_rows
 from scenarios.games import Game, family_of, games_of
-from scenarios.problems import Problem
-from scenarios.quoting import listing, shown
-
-if TYPE_CHECKING:
-    from scenarios.schema import AgentGroup, Scenario
+from scenarios.schema import Draft, agent_name
+from scenarios.text.problems import Problem
+from scenarios.text.quoting import listing, shown
 
 MAX_AGENTS: Final = 100_000
 
@@ -24,7 +22,7 @@ MAX_AGENTS: Final = 100_000
 _AFTER_INDEXING: Final = frozenset({"hook", "preaggregation", "aggregation"})
 
 
-def problems(scenario: Scenario) -> list[Problem]:
+def problems(scenario: Draft) -> list[Problem]:
     """Return what is wrong with a scenario whose fields are each in range."""
     total = sum(group.count for group in scenario.agents)
     if total > MAX_AGENTS:
@@ -40,7 +38,7 @@ def problems(scenario: Scenario) -> list[Problem]:
     ]
 
 
-def unread(scenario: Scenario) -> list[Problem]:
+def unread(scenario: Draft) -> list[Problem]:
     """Return the blocks that somebody wrote and no game of the scenario reads.
 
     A block that is written out in full with its defaults, as in a resolved scenario, counts as
@@ -64,7 +62,7 @@ def _written(spec: BaseModel, field: str) -> bool:
     return field in spec.model_fields_set and not usual
 
 
-def _controls(scenario: Scenario) -> Iterator[Problem]:
+def _controls(scenario: Draft) -> Iterator[Problem]:
     names = listing(scenario.defenders)
     for position, name in enumerate(scenario.referee.controls or ()):
         if name not in scenario.defenders:
@@ -72,14 +70,7 @@ def _controls(scenario: Scenario) -> Iterator[Problem]:
             yield Problem(("referee", "controls", position), message)
 
 
-def agent_name(group: AgentGroup, index: int) -> str:
-    """Return the name of an agent: its group's where it is the only one, else a numbered one."""
-    if group.count == 1:
-        return group.name
-    return f"{group.name}-{index + 1:0{max(2, len(str(group.count)))}d}"
-
-
-def _names(scenario: Scenario) -> Iterator[Problem]:
+def _names(scenario: Draft) -> Iterator[Problem]:
     groups = Counter(group.name for group in scenario.agents)
     seen: set[str] = set()
     for position, group in enumerate(scenario.agents):
@@ -95,7 +86,7 @@ def _names(scenario: Scenario) -> Iterator[Problem]:
         seen |= names | {group.name}
 
 
-def _defences(scenario: Scenario) -> Iterator[Problem]:
+def _defences(scenario: Draft) -> Iterator[Problem]:
     if scenario.defender_share == 0:
         yield from no_own_rows(scenario, "0")
     for name, defences in scenario.defenders.items():
@@ -119,7 +110,7 @@ def _defences(scenario: Scenario) -> Iterator[Problem]:
             filters = filters or family == "filter"
 
 
-def _training(scenario: Scenario) -> Iterator[Problem]:
+def _training(scenario: Draft) -> Iterator[Problem]:
     stopping = scenario.training.early_stopping
     if stopping is None or scenario.training.validation_share > 0:
         return
@@ -130,7 +121,7 @@ def _training(scenario: Scenario) -> Iterator[Problem]:
         )
 
 
-def _games(scenario: Scenario) -> Iterator[Problem]:
+def _games(scenario: Draft) -> Iterator[Problem]:
     """Check that every defender has a game, every game a defender, and the order in rounds."""
     wanted = scenario.games()
     played: set[Game] = set()
@@ -170,7 +161,7 @@ def _ordered(name: str, defences: Sequence[object]) -> Iterator[Problem]:
             yield Problem(("defenders", name, position), message)
 
 
-def _rounds(scenario: Scenario) -> Iterator[Problem]:
+def _rounds(scenario: Draft) -> Iterator[Problem]:
     """Check who can take part in rounds, and that only federated games have any."""
     federation, total = scenario.federation, sum(group.count for group in scenario.agents)
     for position, group in enumerate(scenario.agents):
@@ -190,7 +181,7 @@ def _rounds(scenario: Scenario) -> Iterator[Problem]:
         yield from _malicious_share(scenario, federation.malicious_share)
 
 
-def _malicious_share(scenario: Scenario, share: float) -> Iterator[Problem]:
+def _malicious_share(scenario: Draft, share: float) -> Iterator[Problem]:
     sampled = scenario.sampled()
     wanted = malicious_in_round(share, sampled)
     malicious = sum(group.count for group in scenario.agents if group.malicious)
@@ -207,7 +198,7 @@ def _malicious_share(scenario: Scenario, share: float) -> Iterator[Problem]:
             yield Problem(("federation", "malicious_share"), message)
 
 
-def _feasible(scenario: Scenario, name: str) -> Iterator[Problem]:
+def _feasible(scenario: Draft, name: str) -> Iterator[Problem]:
     """Check that the rules fit the number of agents in a round."""
     count = scenario.sampled()
     for position, defence in enumerate(scenario.defenders[name]):

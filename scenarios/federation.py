@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from learning.frozen import Frozen
 from learning.shares import count_of
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-
-class FedAvg(_Spec):
+class FedAvg(Frozen):
     """The aggregate is added to the model (McMahan et al., AISTATS 2017)."""
 
     kind: Literal["fedavg"] = "fedavg"
     lr: float = Field(1.0, gt=0, le=100, description="Server learning rate.")
 
 
-class FedAvgM(_Spec):
+class FedAvgM(Frozen):
     """Server momentum (Hsu et al., arXiv 1909.06335): v = momentum v + update; w += lr v."""
 
     kind: Literal["fedavgm"] = "fedavgm"
@@ -30,7 +25,7 @@ class FedAvgM(_Spec):
     momentum: float = Field(0.9, ge=0, lt=1, description="Share of the last step that is kept.")
 
 
-class FedAdam(_Spec):
+class FedAdam(Frozen):
     """Adaptive server steps (Reddi et al., ICLR 2021, algorithm 2, without bias correction)."""
 
     kind: Literal["fedadam"] = "fedadam"
@@ -40,7 +35,7 @@ class FedAdam(_Spec):
     tau: float = Field(1e-3, gt=0, le=1, description="Added to the root of the second moment.")
 
 
-class FedYogi(_Spec):
+class FedYogi(Frozen):
     """Like `FedAdam`, its second moment changes by sign (Reddi et al., ICLR 2021)."""
 
     kind: Literal["fedyogi"] = "fedyogi"
@@ -53,7 +48,7 @@ class FedYogi(_Spec):
 ServerOptimizer = Annotated[FedAvg | FedAvgM | FedAdam | FedYogi, Field(discriminator="kind")]
 
 
-class FederationSpec(_Spec):
+class FederationSpec(Frozen):
     """Rounds of broadcast, local training, admission and aggregation.
 
     The optimiser and the batch size of local training are those of `training`.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from scenarios.quoting import listing, shown
+from scenarios.text.quoting import listing, shown
 
 Annotation = Any  # what may stand behind a field's colon
 Path = Sequence[str | int]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -17,14 +16,12 @@ from learning.data.rows import planned_rows
 from learning.data.sketch import Sketch
 from learning.method import Method
 from learning.shares import count_of
-from scenarios.problems import LABEL_FIELDS, Path, Problem
-from scenarios.quoting import shown
-
-if TYPE_CHECKING:
-    from scenarios.schema import Scenario
+from scenarios.schema import Draft
+from scenarios.text.problems import LABEL_FIELDS, Path, Problem
+from scenarios.text.quoting import shown
 
 
-def misfits(scenario: Scenario, sketch: Sketch) -> Iterator[Problem]:
+def misfits(scenario: Draft, sketch: Sketch) -> Iterator[Problem]:
     """Yield what cannot be played on such data.
 
     Args:
@@ -39,7 +36,7 @@ def misfits(scenario: Scenario, sketch: Sketch) -> Iterator[Problem]:
         yield from _rows(scenario, sketch.train, sketch.test)
 
 
-def _labels(scenario: Scenario, classes: int) -> Iterator[Problem]:
+def _labels(scenario: Draft, classes: int) -> Iterator[Problem]:
     for position, group in enumerate(scenario.agents):
         for path, label in _label_values(group.behaviour, ("agents", position, "behaviour")):
             if not 0 <= label < classes:
@@ -55,7 +52,7 @@ def _label_values(value: object, path: Path) -> Iterator[tuple[Path, int]]:
         yield from _label_values(inner, (*path, step))
 
 
-def _shapes(scenario: Scenario, shape: tuple[int, int, int]) -> Iterator[Problem]:
+def _shapes(scenario: Draft, shape: tuple[int, int, int]) -> Iterator[Problem]:
     """Ask every method of the scenario, wherever it stands."""
     for path, method in _methods(scenario, ()):
         reason = _misfit(method, shape)
@@ -86,7 +83,7 @@ def _misfit(method: Method, shape: tuple[int, int, int]) -> str | None:
     return method.misfit(shape)
 
 
-def _rows(scenario: Scenario, train: int, test: int) -> Iterator[Problem]:
+def _rows(scenario: Draft, train: int, test: int) -> Iterator[Problem]:
     """Count the rows against those that are asked for, the agents and the defences."""
     source = scenario.data
     whole = planned_rows(
@@ -107,7 +104,7 @@ def _rows(scenario: Scenario, train: int, test: int) -> Iterator[Problem]:
         )
 
 
-def _dealt(scenario: Scenario, rows: int, held: int) -> Iterator[Problem]:
+def _dealt(scenario: Draft, rows: int, held: int) -> Iterator[Problem]:
     agents = sum(group.count for group in scenario.agents if not _elsewhere(group.behaviour))
     needed = scenario.partition.least(agents)
     if agents and rows - held < needed:
@@ -125,7 +122,7 @@ def _elsewhere(behaviour: object) -> bool:
     return getattr(behaviour, "kind", "") == "private"
 
 
-def no_own_rows(scenario: Scenario, got: str) -> Iterator[Problem]:
+def no_own_rows(scenario: Draft, got: str) -> Iterator[Problem]:
     """Yield a problem for each defence that declares that it needs rows of the defender's."""
     for name, defences in scenario.defenders.items():
         for defence in defences:

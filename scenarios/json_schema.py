@@ -15,7 +15,7 @@ from pydantic_core import core_schema
 
 from learning.method import Method, discover
 from scenarios.families import FAMILIES
-from scenarios.sweeps import SweepFile
+from scenarios.sweep.spec import SweepFile
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from scenarios.errors import Problem, ScenarioError
-from scenarios.quoting import listing, nearest, shown
-from scenarios.yaml_reader import YamlError, read, read_file
+from scenarios.text.errors import LocatedProblem, ScenarioError
+from scenarios.text.quoting import listing, nearest, shown
+from scenarios.text.yaml_reader import YamlError, read, read_file
 
 FOLDER: Final = Path(__file__).parent
 SCHEMA_FILE: Final = FOLDER / "schema.json"
@@ -67,7 +67,7 @@ def find(scenario: str) -> Path:
         return path
     hint = nearest(scenario, library) or f" (there are {listing(library, 40)})"
     message = f"expected a scenario file or a name of the library, got {shown(scenario)}{hint}"
-    raise ScenarioError([Problem("scenario", None, None, "", message)])
+    raise ScenarioError([LocatedProblem("scenario", None, None, "", message)])
 
 
 def published_schema() -> dict[str, Any]:

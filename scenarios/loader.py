@@ -11,10 +11,6 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from scenarios import overrides as override_rules
-from scenarios import published
-from scenarios.branches import Place, at, replaced, telling
-from scenarios.errors import MAX_PROBLEMS, Problem, ScenarioError
 from scenarios.fields import (
     default_of,
     fields_of,
@@ -24,13 +20,18 @@ from scenarios.fields import (
     remedy,
     wanted,
 )
-from scenarios.problems import LABEL_FIELDS
-from scenarios.problems import Problem as CrossProblem
-from scenarios.quoting import listing, nearest, printable, shown
-from scenarios.schema import AnyData, Scenario
+from scenarios.scenario import Scenario
+from scenarios.schema import AnyData
 from scenarios.sight import Look, Sight
-from scenarios.sweeps import Cell, Sweep, SweepBlocks, SweepSpec
-from scenarios.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
+from scenarios.sweep import published
+from scenarios.sweep.spec import Cell, Sweep, SweepBlocks, SweepSpec
+from scenarios.text import overrides as override_rules
+from scenarios.text.branches import ErrorPlace, at, replaced, telling
+from scenarios.text.errors import MAX_PROBLEMS, LocatedProblem, ScenarioError
+from scenarios.text.problems import LABEL_FIELDS
+from scenarios.text.problems import Problem as CrossProblem
+from scenarios.text.quoting import listing, nearest, printable, shown
+from scenarios.text.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
 
 OVERRIDE: Final = "--set"
 _SWEEP: Final = "sweep"
@@ -40,8 +41,8 @@ _DATA: Final[TypeAdapter[Any]] = TypeAdapter(AnyData)
 M = TypeVar("M", bound=BaseModel)
 
 __all__ = [
+    "LocatedProblem",
     "Look",
-    "Problem",
     "ScenarioError",
     "load",
     "load_any",
@@ -60,7 +61,7 @@ def load(path: FilePath | str, overrides: Sequence[str] = (), look: Look = Look.
 
     Args:
         path: The file.
-        overrides: ``path=value`` each, applied in order; see `scenarios.overrides.apply`.
+        overrides: ``path=value`` each, applied in order; see `scenarios.text.overrides.apply`.
         look: Whether to look at the data, too, and for blocks that no game would read.
 
     Raises:
@@ -151,7 +152,7 @@ def _opened(text: str, name: str, overrides: Sequence[str]) -> _Places:
         try:
             places.overridden.append(override_rules.apply(document, override, places.fresh))
         except override_rules.OverrideError as error:
-            problem = Problem(OVERRIDE, None, None, error.field, error.message)
+            problem = LocatedProblem(OVERRIDE, None, None, error.field, error.message)
             raise ScenarioError([problem]) from None
     return places
 
@@ -227,7 +228,7 @@ def _variants(
 ) -> list[Scenario]:
     """Return the scenario of each combination, or say what is wrong in any of them."""
     scenarios: list[Scenario] = []
-    where: dict[Problem, list[int]] = {}
+    where: dict[LocatedProblem, list[int]] = {}
     for number, positions in enumerate(combinations):
         try:
             cell = _variant(spec, positions, places)
@@ -270,7 +271,7 @@ def _variant(spec: SweepSpec, positions: Mapping[str, int], places: _Places) -> 
             if any(base[: len(path)] == path for base in places.overridden):
                 message = f"expected a field that no axis sets, got one that {name} sets: "
                 text = message + f"change sweep.axes.{name} instead"
-                raise ScenarioError([Problem(OVERRIDE, None, None, target, text)])
+                raise ScenarioError([LocatedProblem(OVERRIDE, None, None, target, text)])
             if places.is_overridden(place):
                 overridden.append(path)
     return replace(places, document=document, overridden=overridden)
@@ -295,20 +296,22 @@ def parse_as(root: type[M], text: str, name: str, change: Callable[[Plain], Plai
     return _validated(root, change(document.data), _Places(name, document, root))
 
 
-def misplaced(problem: CrossProblem) -> Problem:
+def misplaced(problem: CrossProblem) -> LocatedProblem:
     """Return a problem that is found where the scenario's file is no longer at hand."""
     message = printable(problem.message, 600)
-    return Problem("scenario", None, None, _dotted(problem.path), message)
+    return LocatedProblem("scenario", None, None, _dotted(problem.path), message)
 
 
-def problem_at(text: str, name: str, path: Path, message: str) -> Problem:
+def problem_at(text: str, name: str, path: Path, message: str) -> LocatedProblem:
     """Return a problem of a document that can be read, with the place where it stands."""
     return _Places(name, read(text), BaseModel).problem(path, message)
 
 
 def _unreadable(name: str, error: YamlError) -> ScenarioError:
     message = printable(error.message, 300)
-    return ScenarioError([Problem(name, error.line, error.column, _dotted(error.path), message)])
+    return ScenarioError(
+        [LocatedProblem(name, error.line, error.column, _dotted(error.path), message)]
+    )
 
 
 @dataclass
@@ -320,16 +323,16 @@ class _Places:
     root: type[BaseModel]
     overridden: list[Path] = field(default_factory=list)
 
-    def problem(self, path: Path, message: str, *, at_key: bool = False) -> Problem:
+    def problem(self, path: Path, message: str, *, at_key: bool = False) -> LocatedProblem:
         """Return a problem at a path, or at the nearest place above it that was written."""
         message = printable(message, 600)
         if self.is_overridden(path):
-            return Problem(OVERRIDE, None, None, _dotted(path), message)
+            return LocatedProblem(OVERRIDE, None, None, _dotted(path), message)
         mark = self.document.keys.get(path) if at_key else None
         for length in range(len(path), -1, -1):
             mark = mark or self.document.values.get(path[:length])
         mark = mark or Mark(1, 1)
-        return Problem(self.name, mark.line, mark.column, _dotted(path), message)
+        return LocatedProblem(self.name, mark.line, mark.column, _dotted(path), message)
 
     def fresh(self, path: Path) -> dict[str, Plain]:
         """Return a mapping that is not there as its default has it, for one field to be set."""
@@ -408,7 +411,7 @@ def _member(value: object, key: str) -> object:
     return None
 
 
-def _problems(error: ValidationError, data: Plain, places: _Places) -> list[Problem]:
+def _problems(error: ValidationError, data: Plain, places: _Places) -> list[LocatedProblem]:
     errors = error.errors(include_url=False, include_input=False)[:_EXPLAINED]
     return [
         problem
@@ -417,7 +420,9 @@ def _problems(error: ValidationError, data: Plain, places: _Places) -> list[Prob
     ]
 
 
-def _explain(item: ErrorDetails, where: Place, data: Plain, places: _Places) -> Iterator[Problem]:
+def _explain(
+    item: ErrorDetails, where: ErrorPlace, data: Plain, places: _Places
+) -> Iterator[LocatedProblem]:
     """Turn one of pydantic's errors into problems; branches of a union give equal ones."""
     path, rest = where.path, where.rest
     context = item.get("ctx", {})
@@ -497,7 +502,7 @@ def _owner(path: Path, root: type[BaseModel]) -> str:
     return _dotted(path[:-1]) or ("a scenario" if root is Scenario else "this file")
 
 
-def _bad_kind(path: Path, data: Plain, bare: bool, places: _Places) -> Problem:
+def _bad_kind(path: Path, data: Plain, bare: bool, places: _Places) -> LocatedProblem:
     """Return the problem of a mapping whose `kind` is missing or unknown.
 
     Args:

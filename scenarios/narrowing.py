@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from scenarios.errors import Problem, ScenarioError
 from scenarios.loader import parse_sweep
-from scenarios.quoting import listing, nearest, printable, shown
-from scenarios.sweeps import Coordinate, Sweep, SweepSpec
+from scenarios.sweep.spec import Coordinate, Sweep, SweepSpec
+from scenarios.text.errors import LocatedProblem, ScenarioError
+from scenarios.text.quoting import listing, nearest, printable, shown
 
 ONLY: Final = "--only"
 SEED: Final = "seed"
@@ -106,4 +106,4 @@ def _omitted(spec: SweepSpec, kept: Mapping[str, Sequence[int]]) -> Iterator[dic
 
 
 def _wrong(name: str, message: str) -> ScenarioError:
-    return ScenarioError([Problem(ONLY, None, None, printable(name, 80), message)])
+    return ScenarioError([LocatedProblem(ONLY, None, None, printable(name, 80), message)])

@@ -12,7 +12,8 @@ from learning.seeds import numpy_generator
 from scenarios.federation import malicious_in_round
 
 if TYPE_CHECKING:
-    from scenarios.schema import Place, Scenario
+    from scenarios.scenario import Scenario
+    from scenarios.schema import AgentSpec
 
 
 class Participation:
@@ -31,7 +32,7 @@ class Participation:
             self._rounds[round] = tuple(self._names[position] for position in chosen)
         return self._rounds[round]
 
-    def cheats(self, place: Place, round: int) -> bool:
+    def cheats(self, place: AgentSpec, round: int) -> bool:
         """Return whether a malicious agent's window is open in a round that it is sampled for."""
         window = place.group.window
         if not window.first <= round <= (window.last or round):

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
 
 from learning.attacks.base import InputAttack
 from learning.data.base import DataSource
 from learning.data.partition.base import Partition
+from learning.frozen import Frozen
 from learning.method import Method, one_of
 from learning.models.base import Architecture
 from learning.training.spec import ComputeSpec, TrainingSpec
 from learning.worlds import ATTACKED, repeat_of
-from scenarios import checks
 from scenarios.digest import digest_of
 from scenarios.families import DEFENCES, FAMILIES
 from scenarios.federation import FederationSpec, round_size
@@ -54,13 +53,7 @@ def _printable(name: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-
-class Window(_Spec):
+class Window(Frozen):
     """Rounds of a federated game."""
 
     first: int = Field(1, ge=1, le=100_000, description="First round.")
@@ -84,7 +77,7 @@ class Window(_Spec):
         return self
 
 
-class AgentGroup(_Spec):
+class AgentGroup(Frozen):
     """Agents that play alike; each has its own name, data and draws.
 
     A group of one keeps its name; a larger one is numbered (`mallory-01`, ...).
@@ -110,7 +103,7 @@ class AgentGroup(_Spec):
         return self.update is not None or bool(getattr(self.behaviour, "malicious", True))
 
 
-class PoisonCount(_Spec):
+class PoisonCount(Frozen):
     """How poison rates become numbers of rows (S0 A.2.1)."""
 
     reference_agents: int | None = Field(
@@ -138,7 +131,7 @@ class PoisonCount(_Spec):
     )
 
 
-class RefereeSpec(_Spec):
+class RefereeSpec(Frozen):
     """What the referee scores and which control games it plays."""
 
     alone: Annotated[int, Field(ge=0, le=100_000)] | Literal["all", "auto"] = Field(
@@ -197,7 +190,7 @@ class RefereeSpec(_Spec):
 
 
 @dataclass(frozen=True)
-class Place:
+class AgentSpec:
     """An agent of the roster: its name, its group's entry and its position in it."""
 
     name: str
@@ -205,8 +198,15 @@ class Place:
     index: int
 
 
-class Scenario(_Spec):
-    """Everything needed to replay a game."""
+def agent_name(group: AgentGroup, index: int) -> str:
+    """Return the name of an agent: its group's where it is the only one, else a numbered one."""
+    if group.count == 1:
+        return group.name
+    return f"{group.name}-{index + 1:0{max(2, len(str(group.count)))}d}"
+
+
+class Draft(Frozen):
+    """A scenario whose fields are each in range; that they fit each other is not checked yet."""
 
     name: Name = Field(description="Name of the scenario; run folders carry it.")
     description: str = Field(
@@ -288,19 +288,10 @@ class Scenario(_Spec):
         0, ge=0, le=2**63 - 1, description="All randomness of the game follows from it."
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Scenario:
-        problems = checks.problems(self)
-        if problems:
-            message = "; ".join(problem.message for problem in problems)
-            context = {"message": message, "problems": problems}
-            raise PydanticCustomError("cross_check", "{message}", context)
-        return self
-
-    def roster(self) -> tuple[Place, ...]:
+    def roster(self) -> tuple[AgentSpec, ...]:
         """Return all agents in scenario order."""
         return tuple(
-            Place(checks.agent_name(group, index), group, index)
+            AgentSpec(agent_name(group, index), group, index)
             for group in self.agents
             for index in range(group.count)
         )
@@ -309,7 +300,7 @@ class Scenario(_Spec):
         """Return the games that are played, in their order."""
         return GAMES if self.game == "both" else (self.game,)
 
-    def only(self, game: Game) -> Scenario:
+    def only(self, game: Game) -> Self:
         """Return the scenario that plays one game of this one, with the same agents and seed.
 
         Defenders that cannot be played in it are left out. In a pooled game there are no updates

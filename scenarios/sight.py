@@ -9,10 +9,10 @@ from learning.data.base import DataError, DataSource, NotThereError
 from learning.data.sketch import Sketch
 from scenarios import checks
 from scenarios.fit import misfits
-from scenarios.problems import Problem
+from scenarios.text.problems import Problem
 
 if TYPE_CHECKING:
-    from scenarios.schema import Scenario
+    from scenarios.scenario import Scenario
 
 
 class Look(StrEnum):

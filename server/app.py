@@ -9,27 +9,27 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from clients.agents import deal_scenario
-from learning.data.deal import Deal
+from learning.data.partitioning import Partitioning
 from learning.training.device import threads
-from learning.training.engine import pick_device
-from learning.training.known import Known
+from learning.training.engine.engine import pick_device
+from learning.training.engine.model_cache import ModelCache
 from scenarios.loader import parse
-from scenarios.schema import Scenario
-from server.both import play_both
+from scenarios.scenario import Scenario
 from server.events import Observer, ignore
-from server.federated import play_federated
-from server.game import Game
-from server.keeping import Keeper
-from server.pooled import play_pooled
+from server.games.both import play_both
+from server.games.checkpointer import Checkpointer
+from server.games.federated import play_federated
+from server.games.game import Game
+from server.games.pooled import play_pooled
 
 
 def create_app(
     scenario_text: str | None = None,
-    dealt: Deal | None = None,
+    dealt: Partitioning | None = None,
     observe: Observer = ignore,
     finish: Callable[[Game], None] = lambda game: None,
-    keeper: Keeper | None = None,
-    known: Known | None = None,
+    keeper: Checkpointer | None = None,
+    known: ModelCache | None = None,
 ) -> ServerApp:
     """Return the defender's app.
 

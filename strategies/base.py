@@ -22,7 +22,7 @@ from torch import Tensor
 from learning.method import Method
 from learning.pool import Floats, Ints, Pool
 from learning.seeds import numpy_generator, torch_generator
-from learning.training.job import BatchHook, Steps, Trained
+from learning.training.job import BatchHook, Trained, TrainingRequests
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Filter(Defence):
     """Takes rows out of the pool before training."""
 
     @abstractmethod
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool`.
 
         A generator: ``model, = yield [Training(pool)]`` asks for a trained model.
@@ -155,7 +155,7 @@ class Augmentation(Defence):
     """Changes or adds rows before training."""
 
     @abstractmethod
-    def augment(self, pool: Pool, defender: Defender) -> Steps[Pool]:
+    def augment(self, pool: Pool, defender: Defender) -> TrainingRequests[Pool]:
         """Return the pool to go on with; a generator like `Filter.inspect`."""
 
     def remarks(self, before: Pool, after: Pool) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ class Unfiltered:
     """
 
     pool: Pool
-    prepare: Callable[[Pool], Steps[Pool]]
+    prepare: Callable[[Pool], TrainingRequests[Pool]]
 
 
 class Indexing(Defence):
@@ -201,7 +201,7 @@ class Indexing(Defence):
         hooks: tuple[BatchHook, ...],
         asked_by: tuple[str, ...],
         unfiltered: Unfiltered | None = None,
-    ) -> Steps[Predictor]:
+    ) -> TrainingRequests[Predictor]:
         """Train the models.
 
         Args:

@@ -1,7 +1,7 @@
 """A federated defender: what its list of defences means, and one round of it.
 
 The defender holds a global model. In each round it aggregates what the admitted agents and its own
-virtual agents handed over. State in, state out: nothing lives outside `Standing`.
+virtual agents handed over. State in, state out: nothing lives outside `ServerState`.
 
 Agent indexing keeps a federation for each part of the agents, which goes on without that part; an
 agent is answered by the federation without it. ``exact`` makes every agent a part of its own (N
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from learning.method import Method
 from strategies.aggregation.base import Aggregate, Aggregator, Context, PreAggregator
-from strategies.aggregation.buffers import Buffers, aggregate_buffers
-from strategies.aggregation.chain import aggregate, infeasible
 from strategies.aggregation.mean import Mean
 from strategies.aggregation.median import Median
+from strategies.aggregation.parts.buffers import Buffers, aggregate_buffers
+from strategies.aggregation.parts.chain import aggregate, infeasible
 from strategies.aggregation.updates import NotFinite, Updates
 from strategies.base import Augmentation, Defender
 from strategies.indexing.agent_indexing import AgentIndexing
@@ -33,7 +33,7 @@ Fallback = Literal["skip", "median"]
 
 
 @dataclass(frozen=True)
-class Line:
+class DefencePipeline:
     """A defender's defences, sorted by what they do.
 
     Attributes:
@@ -49,7 +49,7 @@ class Line:
     indexing: AgentIndexing | None
 
     @classmethod
-    def of(cls, defences: Sequence[Method]) -> Line:
+    def of(cls, defences: Sequence[Method]) -> DefencePipeline:
         """Sort the defences of a scenario."""
         rules = [d for d in defences if isinstance(d, Aggregator)]
         index = [d for d in defences if isinstance(d, AgentIndexing)]
@@ -89,7 +89,7 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class ServerState:
     """Where a federation stands after a round.
 
     Attributes:
@@ -106,7 +106,7 @@ class Standing:
 
 
 @dataclass(frozen=True, eq=False)
-class Round:
+class RoundResult:
     """What came of a round.
 
     Attributes:
@@ -119,7 +119,7 @@ class Round:
         fallback: The rule that aggregated instead of the defender's own; "" for none.
     """
 
-    standing: Standing
+    standing: ServerState
     aggregate: Aggregate | None
     note: str = ""
     weights: Tensor | None = None
@@ -127,14 +127,14 @@ class Round:
 
 
 def play_round(
-    line: Line,
-    standing: Standing,
+    line: DefencePipeline,
+    standing: ServerState,
     updates: Updates,
     buffers: Buffers,
     context: Context,
     optimizer: object,
     fallback: Fallback = "skip",
-) -> Round:
+) -> RoundResult:
     """Aggregate one round's updates and take the server's step.
 
     Args:
@@ -155,26 +155,26 @@ def play_round(
     """
     reason = infeasible(line.rule, line.steps, len(updates))
     if reason is not None and fallback == "skip":
-        return Round(standing, None, f"skipped: {reason}")
+        return RoundResult(standing, None, f"skipped: {reason}")
     rule, steps = (line.rule, line.steps) if reason is None else (Median(), ())
     try:
         result = aggregate(rule, steps, updates, standing.rule, context)
     except NotFinite as error:
-        return Round(standing, None, f"skipped: {error}")
+        return RoundResult(standing, None, f"skipped: {error}")
     step, state = server_step(optimizer, result.update, standing.step)
     weights = standing.weights + step.to(standing.weights.dtype)
     rest, told = aggregate_buffers(buffers, standing.buffers, result, rule, bool(steps))
     if reason is not None:
-        after = Standing(weights, rest, standing.rule, state)
+        after = ServerState(weights, rest, standing.rule, state)
         note = "; ".join([f"{fallback} instead: {reason}", *told])
-        return Round(after, result, note, fallback=fallback)
-    after = Standing(weights, rest, result.state, state)
+        return RoundResult(after, result, note, fallback=fallback)
+    after = ServerState(weights, rest, result.state, state)
     relative = relative_weights(rule, result, updates)
-    return Round(after, result, "; ".join([*result.notes, *told]), relative)
+    return RoundResult(after, result, "; ".join([*result.notes, *told]), relative)
 
 
 def relative_weights(rule: Aggregator, result: Aggregate, updates: Updates) -> Tensor | None:
-    """Return `Round.weights`.
+    """Return `RoundResult.weights`.
 
     Steps before the rule count as its own: the comparison is with a mean of the updates as they
     came, by their shares or a plain one, whichever the rule is without its judgement.

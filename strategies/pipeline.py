@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from learning.pool import Pool
-from learning.training.job import BatchHook, Steps, Training
+from learning.training.job import BatchHook, Training, TrainingRequests
 from strategies.base import (
     Augmentation,
     Defence,
@@ -37,7 +37,7 @@ class Outcome:
 
 def defend(
     defences: Sequence[Defence], pool: Pool, defender: Defender, asked_by: tuple[str, ...]
-) -> Steps[Outcome]:
+) -> TrainingRequests[Outcome]:
     """Play one defender.
 
     Args:
@@ -72,7 +72,7 @@ def defend(
 
 def _prepared(
     before: Sequence[Filter | Augmentation], pool: Pool, defender: Defender
-) -> Steps[tuple[Pool, tuple[tuple[str, Verdict], ...], tuple[str, ...]]]:
+) -> TrainingRequests[tuple[Pool, tuple[tuple[str, Verdict], ...], tuple[str, ...]]]:
     """Play filters and augmentations; return what is left, the verdicts, and remarks."""
     verdicts: list[tuple[str, Verdict]] = []
     notes: list[str] = []
@@ -87,5 +87,7 @@ def _prepared(
     return pool, tuple(verdicts), tuple(notes)
 
 
-def _left(before: Sequence[Filter | Augmentation], pool: Pool, defender: Defender) -> Steps[Pool]:
+def _left(
+    before: Sequence[Filter | Augmentation], pool: Pool, defender: Defender
+) -> TrainingRequests[Pool]:
     return (yield from _prepared(before, pool, defender))[0]

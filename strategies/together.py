@@ -1,7 +1,7 @@
 """Plays many defenders at once, so that trainings they share are done once and the rest together.
 
-A defender's play is a generator that asks for models (`learning.training.job.Steps`). All plays
-advance stage by stage; each stage's trainings go to the engine in one call.
+A defender's play is a generator that asks for models (`learning.training.job.TrainingRequests`).
+All plays advance stage by stage; each stage's trainings go to the engine in one call.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from learning.training.job import Steps, Trained, Training
+from learning.training.job import Trained, Training, TrainingRequests
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -17,7 +17,7 @@ K = TypeVar("K")
 Train = Callable[[Sequence[Training]], list[Trained]]
 
 
-def play_together(plays: Mapping[K, Steps[T]], train: Train) -> dict[K, T]:
+def play_together(plays: Mapping[K, TrainingRequests[T]], train: Train) -> dict[K, T]:
     """Run all plays to their end.
 
     Args:
@@ -44,7 +44,7 @@ def play_together(plays: Mapping[K, Steps[T]], train: Train) -> dict[K, T]:
 
 def _advance(
     key: K,
-    play: Steps[T],
+    play: TrainingRequests[T],
     models: list[Trained] | None,
     waiting: dict[K, list[Training]],
     done: dict[K, T],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from backfire.analysis.card import Card, CardScore, Entry, Identity
+from backfire.evidence.card import CardEntry, CardScore, Identity, SweepCard
 
 Values = Sequence[float] | Mapping[int, float]
 
@@ -25,7 +25,9 @@ def score(values: Values) -> CardScore:
     return CardScore(value=mean, low=None, high=None, by_seed=kept)
 
 
-def entry(defence: str, attack: str = "backdoor", game: str = "pooled", **scores: Values) -> Entry:
+def entry(
+    defence: str, attack: str = "backdoor", game: str = "pooled", **scores: Values
+) -> CardEntry:
     """Return one attack against one defence; the one called ``undefended`` has no defences.
 
     Args:
@@ -37,7 +39,7 @@ def entry(defence: str, attack: str = "backdoor", game: str = "pooled", **scores
     own: object = [] if defence == "undefended" else [{"kind": defence}]
     if defence == "mean":
         own = [{"kind": "mean"}]
-    return Entry(
+    return CardEntry(
         at={"attack": attack},
         bench=Identity(name=f"digits, mlp, {game}", hash=digest([game])),
         attack=Identity(name=attack, hash=digest([attack])),
@@ -47,8 +49,10 @@ def entry(defence: str, attack: str = "backdoor", game: str = "pooled", **scores
     )
 
 
-def card(*entries: Entry, version: int = 2, score: str = "asr", name: str = "made up") -> Card:
-    return Card(
+def card(
+    *entries: CardEntry, version: int = 2, score: str = "asr", name: str = "made up"
+) -> SweepCard:
+    return SweepCard(
         card=version,  # type: ignore[arg-type]
         sweep=name,
         hash=digest([name]),
@@ -61,7 +65,7 @@ def card(*entries: Entry, version: int = 2, score: str = "asr", name: str = "mad
     )
 
 
-def defended(name: str, free: Values, attacked: Values, asr: Values, **more: object) -> Entry:
+def defended(name: str, free: Values, attacked: Values, asr: Values, **more: object) -> CardEntry:
     """Return an entry whose attack surely beats its control."""
     untrained = dict.fromkeys(asr, 0.0) if isinstance(asr, Mapping) else [0.0] * len(asr)
     return entry(

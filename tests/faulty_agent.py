@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from backfire.runtimes.grpc_agent import Seat, Stop, serve
+from backfire.runtimes.grpc.agent import ConnectionSettings, Stop, serve
 from clients.agent_file import read_agent
 from clients.private import private_app
 
@@ -44,7 +44,7 @@ agent, stop = read_agent(KIT), Stop()
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, stop.hear)
 serve(
-    Seat(agent.agent, agent.server, KIT / "key", KIT / "ca.crt", 2**29, False, KIT),
+    ConnectionSettings(agent.agent, agent.server, KIT / "key", KIT / "ca.crt", 2**29, False, KIT),
     lambda scenario, table: with_faults(private_app(agent, scenario, table)),
     lambda line: print(line, flush=True),
     stop,

@@ -24,11 +24,11 @@ import numpy as np
 
 from backfire.play import PlayedGame, play
 from clients.agents import Agents
-from clients.behaviours.base import Play
+from clients.data_attacks.base import Contribution
 from scenarios.loader import load
-from scenarios.schema import Scenario
-from server.results import DefenderScores, GameResult, RoundScores
-from server.run_folder import RunFolder
+from scenarios.scenario import Scenario
+from server.referee.results import DefenderScores, GameResult, RoundScores
+from server.store.run_folder import RunFolder
 from small_games import small
 
 SHARE = 0.02
@@ -71,7 +71,7 @@ def decisions(path: Path) -> dict:
     }
 
 
-def _agent(played: Play) -> dict:
+def _agent(played: Contribution) -> dict:
     return {
         "rows": len(played.y),
         "poisoned": np.flatnonzero(played.poisoned).tolist(),

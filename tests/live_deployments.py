@@ -12,9 +12,9 @@ from pathlib import Path
 
 from flwr.app import Message, RecordDict
 
-from backfire.deploy import superlink
-from backfire.deploy.operations import down, init, up
-from backfire.deploy.play import Play
+from backfire.deployment import superlink
+from backfire.deployment.operations import down, init, up
+from backfire.deployment.play_mode import PlayMode
 from backfire.play import play
 from backfire.runtimes.local import LocalGrid
 from scenarios.loader import parse
@@ -153,7 +153,7 @@ class Live:
     """
 
     def __init__(self, folder, agents=("alice", "bob", "mallory"), **changes):
-        told = {"hosts": ["127.0.0.1"], "agents": agents, "play": Play.SCENARIO}
+        told = {"hosts": ["127.0.0.1"], "agents": agents, "play": PlayMode.SCENARIO}
         self.made = init(folder / "table", plan(**(told | changes)))
         self.folder, self.out = self.made.folder, folder / "runs"
         self.agents, self.others = {}, []

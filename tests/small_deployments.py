@@ -3,7 +3,7 @@
 import socket
 from contextlib import contextmanager
 
-from backfire.deploy.operations import Plan, down, init, up
+from backfire.deployment.operations import Plan, down, init, up
 
 AGENTS = ("alice", "bob", "mallory")
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from scenarios.loader import load, parse
-from scenarios.schema import Scenario
-from scenarios.yaml_reader import read, read_file
+from scenarios.scenario import Scenario
+from scenarios.text.yaml_reader import read, read_file
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "scenarios").rglob("*.yaml"))

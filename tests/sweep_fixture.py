@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from backfire.sweeps.rows import ScoreRow
-from backfire.sweeps.table import write_rows
+from backfire.evidence.long_table import write_rows
+from backfire.evidence.rows import ScoreRow
 from scenarios.loader import parse_sweep
-from scenarios.sweeps import Sweep
-from server.atomic import write_bytes, yaml_bytes
+from scenarios.sweep.spec import Sweep
+from server.store.atomic import write_bytes, yaml_bytes
 from small_games import TINY_DATA
 
 HOSTILE = "<script>alert(1)</script>"

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import learning.triggers.base as triggers
 from golden_games import decisions, differences, rendered
 from scenarios.loader import load_sweep
-from server.referee import Referee
+from server.referee.referee import Referee
 from small_games import FILES, LIBRARY, SWEEPS, called
 
 GOLDEN = Path(__file__).parent / "golden"

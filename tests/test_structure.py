@@ -3,9 +3,12 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
+import rooms
 
 ROOT = Path(__file__).parents[1]
 # From the ground floor up; a package may import itself and those before it.
@@ -34,6 +37,50 @@ def test_imports_run_downwards(path):
     assert not above, f"{name(path)} imports {sorted(above)} from above"
 
 
+HOUSE = rooms.modules(ROOT, FLOORS)
+ARROWS = rooms.arrows(HOUSE)
+PACKAGES = ["", *sorted(name for name, path in HOUSE.items() if path.stem == "__init__")]
+# What a reader takes in at a glance.
+CROWD = 15
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_imports_run_in_a_circle(package):
+    assert not rooms.circles(rooms.inside(package, ARROWS))
+
+
+@pytest.mark.parametrize("package", PACKAGES[1:])
+def test_no_room_is_overfull(package):
+    methods = frozenset(
+        path.stem
+        for name, path in HOUSE.items()
+        if name.rpartition(".")[0] == package and "kind: Literal[" in path.read_text()
+    )
+    there = rooms.crowd(HOUSE[package].parent, methods)
+    assert len(there) <= CROWD, f"{package} holds {len(there)} modules: {', '.join(there)}"
+
+
+def test_no_class_name_stands_twice():
+    places = defaultdict(list)
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(name(path))
+    assert not {one: there for one, there in places.items() if len(there) > 1}
+
+
+def test_a_circle_and_an_arrow_back_up_would_be_seen():
+    drawn = {
+        "a.x": frozenset({"b.y"}),
+        "b.y": frozenset({"c"}),
+        "b.z": frozenset({"a.w"}),
+        "c": frozenset(),
+    }
+    assert rooms.circles(rooms.inside("", drawn)) == [["a", "b"]]
+    assert not rooms.circles(rooms.inside("b", drawn))
+    assert rooms.circles({"a": frozenset({"b"}), "b": frozenset({"c"}), "c": frozenset()}) == []
+
+
 def calls(path: Path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
@@ -60,19 +107,9 @@ def test_no_unsafe_loading_and_no_global_randomness(path):
         assert all(getattr(k.value, "value", True) is False for k in pickled)
 
 
-def test_flowers_private_names_live_in_files_of_their_own():
-    private = {
-        f"backfire/runtimes/{file}.py"
-        for file in (
-            "flower_private",
-            "flower_link",
-            "flower_parcels",
-            "flower_control",
-            "flower_superlink",
-            "flower_fleet",
-            "flower_patience",
-        )
-    }
+def test_flowers_private_names_live_in_one_folder():
+    private = {path for path in SOURCES if name(path).startswith("backfire/runtimes/flower/")}
+    assert private
     public = ("flwr.app", "flwr.serverapp", "flwr.clientapp", "flwr.simulation")
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -81,14 +118,14 @@ def test_flowers_private_names_live_in_files_of_their_own():
                 else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             )  # fmt: skip
             for module in modules:
-                if module.startswith("flwr.") and name(path) not in private:
+                if module.startswith("flwr.") and path not in private:
                     assert module in public, f"{name(path)} uses {module}"
 
 
 def test_help_needs_no_torch():
     code = (
         "import sys; sys.argv=['backfire','--help']\n"
-        "import backfire.cli\n"
+        "import backfire.cli.main\n"
         "assert 'torch' not in sys.modules, 'torch is imported for --help'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)

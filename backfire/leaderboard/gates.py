@@ -3,7 +3,7 @@
 A model that has learnt nothing, or answers with one class, has no backdoor either. So a defence is
 asked, under each attack that it met:
 
-- `UNLEARNT`: without attackers, has its model learnt (`backfire.analysis.learnt`)?
+- `UNLEARNT`: without attackers, has its model learnt (`backfire.evidence.learnt`)?
 - `DESTROYED`: has it learnt under the attack?
 - `CLEAN`: without attackers, is its clean accuracy at least that of the undefended model without
   attackers, less 2 points?
@@ -16,7 +16,7 @@ reference, too; they are asked where the card knows the best constant answer.
 
 Seeds are few, so that the answers of the others have three grades. A gate is *failed* where the
 mean over seeds is on the wrong side of the limit and either surely so
-(`backfire.analysis.comparisons`: paired by seed, corrected for all questions to this defence, from
+(`backfire.evidence.comparisons`: paired by seed, corrected for all questions to this defence, from
 three seeds on) or by more than `DOUBT`. In between it is *at the edge*: noise may be why, and the
 defence keeps its rank and a flag.
 
@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from backfire.analysis.comparisons import BySeed, compare_all
-from backfire.analysis.estimates import ANYWHERE
-from backfire.analysis.learnt import Learning, learning
+from backfire.evidence.comparisons import BySeed, compare_all
+from backfire.evidence.estimates import ANYWHERE
+from backfire.evidence.learnt import Learning, learning
 
 UNLEARNT: Final = "has not learnt"
 DESTROYED: Final = "has not learnt under attack"

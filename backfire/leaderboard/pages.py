@@ -16,8 +16,8 @@ from typing import Final
 
 from markupsafe import Markup
 
-from backfire.analysis.card import CARD, Card, read_card
-from backfire.analysis.estimates import Estimate
+from backfire.evidence.card import CARD, SweepCard, read_card
+from backfire.evidence.estimates import Estimate
 from backfire.leaderboard.scatter import scatter
 from backfire.leaderboard.standings import (
     EDGE,
@@ -26,15 +26,15 @@ from backfire.leaderboard.standings import (
     RANKED,
     REMOVED,
     Bench,
-    Standing,
+    LeaderboardRow,
     benches,
 )
 from backfire.leaderboard.words import nobody, reasons, trainings
-from backfire.report.intervals import key
-from backfire.report.render import HERE, templates
-from scenarios.quoting import listing, printable
-from server.atomic import write_bytes
-from server.reading import RunFolderError
+from backfire.reporting.charts.intervals import key
+from backfire.reporting.render import HERE, templates
+from scenarios.text.quoting import listing, printable
+from server.errors import RunFolderError
+from server.store.atomic import write_bytes
 
 MAX_CARDS: Final = 2000
 MAX_DEPTH: Final = 4
@@ -96,8 +96,8 @@ def build(folder: Path, out: Path | None = None) -> Leaderboard:
     return Leaderboard(page, table, len(cards), refused, found)
 
 
-def _read(folder: Path) -> tuple[list[Card], list[str]]:
-    cards: dict[str, Card] = {}
+def _read(folder: Path) -> tuple[list[SweepCard], list[str]]:
+    cards: dict[str, SweepCard] = {}
     refused = []
     for number, path in enumerate(_files(folder)):
         shown = printable(str(path.relative_to(folder)), 200)
@@ -143,7 +143,7 @@ def _files(folder: Path) -> Iterator[Path]:
                     waiting.append((here / item.name, depth + 1))
 
 
-def _page(found: Sequence[Bench], cards: Sequence[Card], refused: Sequence[str]) -> str:
+def _page(found: Sequence[Bench], cards: Sequence[SweepCard], refused: Sequence[str]) -> str:
     styles = [(HERE / name).read_text("utf-8") for name in ("style.css", "sweep.css")]
     return str(
         templates()
@@ -176,7 +176,7 @@ def _table(found: Sequence[Bench]) -> str:
     return text.getvalue()
 
 
-def _lines(bench: Bench, standing: Standing) -> Iterator[Sequence[str]]:
+def _lines(bench: Bench, standing: LeaderboardRow) -> Iterator[Sequence[str]]:
     for attack, met in standing.met.items():
         yield [
             _safe(bench.bench.name),

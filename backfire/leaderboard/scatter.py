@@ -9,9 +9,9 @@ from typing import Final
 from markupsafe import Markup
 
 from backfire.leaderboard.gates import COST_ATTACKED
-from backfire.leaderboard.standings import EDGE, Bench, Standing
-from backfire.report.scatter_chart import Spot, scatter_chart
-from backfire.report.text import plain
+from backfire.leaderboard.standings import EDGE, Bench, LeaderboardRow
+from backfire.reporting.charts.scatter import ScatterPoint, scatter_chart
+from backfire.reporting.text import plain
 
 MAX_SPOTS: Final = 40
 # By what a row is: its shape and colour, and what the legend says.
@@ -63,12 +63,12 @@ def scatter(bench: Bench) -> Picture | None:
     )
 
 
-def _spot(row: Standing, label: str) -> Spot:
+def _spot(row: LeaderboardRow, label: str) -> ScatterPoint:
     shape, colour, _ = _KINDS[_kind(row)]
-    return Spot(row.defence.name, label, row.clean, row.worst_case, shape, colour)
+    return ScatterPoint(row.defence.name, label, row.clean, row.worst_case, shape, colour)
 
 
-def _kind(row: Standing) -> str:
+def _kind(row: LeaderboardRow) -> str:
     if row.place is None:
         return "barred"
     return EDGE if EDGE in row.flags else "ranked"

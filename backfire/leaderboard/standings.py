@@ -4,7 +4,7 @@ Only what was played alike is compared: a *bench* is one data set, model, traini
 the data, and one score of a backdoor. The ranking number of a defence is its mean score under the
 attack that does best against it. Ranked are defences that met every attack of the bench and pass
 its gates (`backfire.leaderboard.gates`). Two are told apart by
-`backfire.analysis.comparisons.rank`, by the values of their worst attack, seed by seed.
+`backfire.evidence.comparisons.rank`, by the values of their worst attack, seed by seed.
 
 A row can be ranked and still not be relied on; `FLAGS` says for which reasons it is marked.
 
@@ -19,18 +19,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from backfire.analysis.card import (
+from backfire.evidence.card import (
     AttackOnInputs,
-    Card,
+    CardEntry,
     CardScore,
-    Entry,
     Identity,
+    SweepCard,
     is_undefended,
 )
-from backfire.analysis.comparisons import Place, compare, compare_all, rank
-from backfire.analysis.estimates import Estimate, estimate
-from backfire.analysis.learnt import CONSTANT, Learning, learning
-from backfire.analysis.series import bounds_of
+from backfire.evidence.comparisons import Rank, compare, compare_all, rank
+from backfire.evidence.estimates import Estimate, estimate
+from backfire.evidence.learnt import CONSTANT, Learning, learning
+from backfire.evidence.series import bounds_of
 from backfire.leaderboard import gates
 from backfire.leaderboard.gates import Answer, Evidence, answers, costs_too_much
 from scenarios.narrowing import ONLY, said
@@ -99,7 +99,7 @@ class Met:
     found: Estimate
     by_seed: Mapping[int, float]
     clean: Estimate
-    entries: Sequence[Entry]
+    entries: Sequence[CardEntry]
     replay: Sequence[str]
     old: bool
 
@@ -115,7 +115,7 @@ class Met:
 
 
 @dataclass(frozen=True)
-class Standing:
+class LeaderboardRow:
     """One defence.
 
     Attributes:
@@ -128,7 +128,7 @@ class Standing:
     """
 
     defence: Identity
-    place: Place | None
+    place: Rank | None
     worst: str
     met: Mapping[str, Met]
     flags: Sequence[str]
@@ -187,10 +187,10 @@ class Bench:
     costly: frozenset[str]
     reference: float | None
     unlearnt: Mapping[str, Learning]
-    standings: Sequence[Standing]
+    standings: Sequence[LeaderboardRow]
 
 
-def benches(cards: Iterable[Card]) -> list[Bench]:
+def benches(cards: Iterable[SweepCard]) -> list[Bench]:
     """Return the standings of all benches, in the order of the cards.
 
     A card whose score is none of `RANKED` says nothing of backdoors, and is left out.
@@ -205,8 +205,8 @@ def benches(cards: Iterable[Card]) -> list[Bench]:
 
 @dataclass(frozen=True)
 class _Played:
-    card: Card
-    entry: Entry
+    card: SweepCard
+    entry: CardEntry
 
     @property
     def replay(self) -> str:
@@ -269,7 +269,7 @@ def _standings(
     met: Mapping[str, Mapping[str, Met]],
     reference: Mapping[str, Mapping[int, float]],
     doubts: _Doubts,
-) -> list[Standing]:
+) -> list[LeaderboardRow]:
     asked = {name: _asked(row, reference) for name, row in met.items()}
     worst = {name: max(row, key=lambda a: row[a].found.value or 0.0) for name, row in met.items()}
     barred = {
@@ -278,7 +278,7 @@ def _standings(
     full = {name: met[name][worst[name]].by_seed for name in named if not barred[name]}
     places = {place.name: place for place in rank(full, higher_is_better=False)}
     return [
-        Standing(
+        LeaderboardRow(
             named[name],
             places.get(name),
             worst[name],
@@ -303,7 +303,7 @@ def _met(played: Sequence[_Played], score: str) -> Met:
     )
 
 
-def _by_seed(entries: Sequence[Entry], score: str) -> dict[int, float]:
+def _by_seed(entries: Sequence[CardEntry], score: str) -> dict[int, float]:
     """Return a score by seed; where cards differ in a seed the first one counts."""
     values: dict[int, float] = {}
     for entry in entries:
@@ -313,7 +313,7 @@ def _by_seed(entries: Sequence[Entry], score: str) -> dict[int, float]:
     return dict(sorted(values.items()))
 
 
-def _reference(attack: str, undefended: Sequence[Mapping[str, Met]]) -> list[Entry]:
+def _reference(attack: str, undefended: Sequence[Mapping[str, Met]]) -> list[CardEntry]:
     """Return what knows the undefended model without attackers, of the same agents if it can be.
 
     Other attacks have other agents, but without attackers the games differ by little.
@@ -324,7 +324,7 @@ def _reference(attack: str, undefended: Sequence[Mapping[str, Met]]) -> list[Ent
     return own if _by_seed(own, FREE) else others
 
 
-def _learning(entries: Sequence[Entry]) -> Learning | None:
+def _learning(entries: Sequence[CardEntry]) -> Learning | None:
     return learning(_by_seed(entries, FREE), _by_seed(entries, CONSTANT))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from backfire.analysis.learnt import Learning
+from backfire.evidence.learnt import Learning
 from backfire.leaderboard.gates import CLEAN, COST, COST_ATTACKED, REMOVED, UNLEARNT, Answer
-from backfire.leaderboard.standings import Bench, Standing
-from backfire.report.text import NONE, number, plain
+from backfire.leaderboard.standings import Bench, LeaderboardRow
+from backfire.reporting.text import NONE, number, plain
 
 
-def reasons(row: Standing, bench: Bench) -> list[str]:
+def reasons(row: LeaderboardRow, bench: Bench) -> list[str]:
     """Return a sentence for each gate that a defence does not pass."""
     return [_reason(one, plain(bench.attacks[one.attack].name, 200)) for one in row.answers]
 

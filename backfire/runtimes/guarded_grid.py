@@ -11,8 +11,8 @@ from typing import Final
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from backfire.runtimes.flower_link import LinkDown, LinkGrid, Refused, RunLost
-from backfire.runtimes.flower_private import NodeInfo, Run, stamp_reply_to
+from backfire.runtimes.flower.private import NodeInfo, Run, stamp_reply_to
+from backfire.runtimes.flower.server_api import LinkDown, LinkGrid, RequestRefused, RunLost
 from learning.wire import STALE
 
 ECHO: Final = "echo"
@@ -118,7 +118,7 @@ class GuardedGrid(Grid):
         new: list[str | None] = [None] * len(sent)
         try:
             names = self._push(sent, new)
-        except (RunLost, Refused) as error:
+        except (RunLost, RequestRefused) as error:
             if isinstance(error, RunLost):
                 self._renew()
             elif self.paused == began:

@@ -13,7 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from backfire.runtimes.flower_private import (
+from backfire.runtimes.flower.private import (
     NodeInfo,
     Run,
     copied,

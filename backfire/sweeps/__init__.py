@@ -3,8 +3,8 @@
 `play_sweep` plays one; `read_rows` reads the table of a finished one.
 """
 
+from backfire.evidence.long_table import read_rows
+from backfire.evidence.rows import ScoreRow
 from backfire.sweeps.playing import Failure, PlayedSweep, play_sweep
-from backfire.sweeps.rows import ScoreRow
-from backfire.sweeps.table import read_rows
 
 __all__ = ["Failure", "PlayedSweep", "ScoreRow", "play_sweep", "read_rows"]

@@ -1,8 +1,9 @@
 """Plays the cells of a sweep in one process, and keeps what they have in common.
 
-What is shared is exact, so that a cell's scores do not depend on the cells before it: data sets
-and deals, which follow from the scenario alone, and trained models (`learning.training.known`),
-such as the attacker-free game that cells with other triggers have in common.
+What is shared is exact, so that a cell's scores do not depend on the cells before it: data sets and
+deals, which follow from the scenario alone, and trained models
+(`learning.training.engine.model_cache`), such as the attacker-free game that cells with other
+triggers have in common.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Any, Final
 
 from backfire.play import PlayError, play_in
 from clients.agents import deal_scenario
-from learning.data.deal import Deal
-from learning.training.engine import pick_device
-from learning.training.known import Known
-from scenarios.schema import Scenario
-from server.environment import environment
-from server.lock import Locked
-from server.run_folder import CHECKPOINTS, RunFolder, RunFolderError
+from learning.data.partitioning import Partitioning
+from learning.training.engine.engine import pick_device
+from learning.training.engine.model_cache import ModelCache
+from scenarios.scenario import Scenario
+from server.store.environment import environment
+from server.store.lock import Locked
+from server.store.run_folder import CHECKPOINTS, RunFolder, RunFolderError
 
 # A process that was killed with its sweep may hold its cell for a moment longer.
 _PATIENCE: Final = 10.0
@@ -56,8 +57,8 @@ class Player:
 
     def __init__(self, keep_bytes: int = 2**30, model_bytes: int = 2**28) -> None:
         self._limit = keep_bytes
-        self._deals: OrderedDict[str, Deal] = OrderedDict()
-        self._known = Known(model_bytes)
+        self._deals: OrderedDict[str, Partitioning] = OrderedDict()
+        self._known = ModelCache(model_bytes)
         self._environments: dict[str, dict[str, Any]] = {}
 
     def play(self, root: Path, scenario: Scenario) -> float:
@@ -93,7 +94,7 @@ class Player:
                     raise
                 time.sleep(0.1)
 
-    def _deal(self, scenario: Scenario) -> Deal:
+    def _deal(self, scenario: Scenario) -> Partitioning:
         resolved = scenario.resolved()
         names = [[agent["name"], agent["count"]] for agent in resolved["agents"]]
         private = [
@@ -126,7 +127,7 @@ def _can_resume(path: Path, digest: str) -> bool:
     """Return whether a run was cut off after the agents had handed something over."""
     if not (path / CHECKPOINTS).is_dir() or RunFolder(path).finished():
         return False
-    from server.reading import scenario_digest
+    from server.store.reading import scenario_digest
 
     try:
         return scenario_digest(path / "scenario.yaml") == digest
@@ -134,5 +135,5 @@ def _can_resume(path: Path, digest: str) -> bool:
         return False
 
 
-def _size(deal: Deal) -> int:
+def _size(deal: Partitioning) -> int:
     return deal.data.x_train.nbytes + deal.data.x_test.nbytes

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from backfire.evidence.long_table import SCORES, SCORES_CSV, SWEEP, write_rows
+from backfire.evidence.rows import ScoreRow, rows_of
 from backfire.sweeps.cells import finished, folder_of
-from backfire.sweeps.rows import ScoreRow, rows_of
-from backfire.sweeps.table import SCORES, SCORES_CSV, SWEEP, write_rows
 from backfire.sweeps.workers import Done
-from scenarios.sweeps import Cell, Sweep
-from server.atomic import TEMPORARY, write_bytes, yaml_bytes
-from server.lock import Lock, Locked
-from server.reading import RunFolderError
-from server.run_folder import RunFolder
+from scenarios.sweep.spec import Cell, Sweep
+from server.errors import RunFolderError
+from server.store.atomic import TEMPORARY, write_bytes, yaml_bytes
+from server.store.lock import Lock, Locked
+from server.store.run_folder import RunFolder
 
 CELLS: Final = "cells"
 

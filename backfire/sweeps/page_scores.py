@@ -23,14 +23,14 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.csv
 
-from backfire.sweeps.rows import ScoreRow
-from backfire.sweeps.table import SWEEP, column_types, read_rows, rows_of_table, table_of
-from scenarios.errors import ScenarioError
+from backfire.evidence.long_table import SWEEP, column_types, read_rows, rows_of_table, table_of
+from backfire.evidence.rows import ScoreRow
 from scenarios.loader import load_sweep, parse_sweep
-from scenarios.quoting import printable, shown
-from scenarios.sweeps import Sweep
-from server import reading
-from server.reading import RunFolderError
+from scenarios.sweep.spec import Sweep
+from scenarios.text.errors import ScenarioError
+from scenarios.text.quoting import printable, shown
+from server.errors import RunFolderError
+from server.store import reading
 
 SUFFIX: Final = ".scores.csv.gz"
 MAX_PACKED: Final = 16 * reading.MIB

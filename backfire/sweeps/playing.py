@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from backfire.evidence.rows import ScoreRow
 from backfire.interrupt import interruptible
 from backfire.play import PlayError
 from backfire.sweeps.folder import SweepFolder
-from backfire.sweeps.rows import ScoreRow
 from backfire.sweeps.workers import Crew, Done, ProcessCrew, Task
 from learning.training.device import usable_cores
-from learning.training.engine import pick_device
-from scenarios.sweeps import Cell, Sweep
+from learning.training.engine.engine import pick_device
+from scenarios.sweep.spec import Cell, Sweep
+from server.errors import RunFolderError
 from server.events import ignore
-from server.reading import RunFolderError
 
 RUNTIMES: Final = ("local", "ray")
 # How often a cell may be in play when a process dies; it may have been another cell's doing.
@@ -122,7 +122,7 @@ def play_sweep(
     try:
         games = list({cell.digest: cell for cell in reversed(sweep.cells)}.values())[::-1]
         missing = [cell for cell in games if not folder.finished(cell)]
-        table = _Table(folder, deque(missing), len(games), watch)
+        table = _ScoreTable(folder, deque(missing), len(games), watch)
         if missing:
             folder.unfinish()
             with interruptible(ignore):
@@ -158,7 +158,7 @@ def _crew(runtime: str, jobs: int | None, cells: Sequence[Cell]) -> Crew:
 
 
 @dataclass
-class _Table:
+class _ScoreTable:
     """The cells in play.
 
     Attributes:

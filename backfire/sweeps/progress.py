@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backfire.sweeps.playing import Step, Watcher
-from scenarios.quoting import printable
+from scenarios.text.quoting import printable
 
 _SHOWN = 12
 

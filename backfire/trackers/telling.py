@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from backfire.trackers.base import Setting, Tracker, open_tracker
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 from server.events import Event, Observer, ignore
-from server.results import GameResult
+from server.referee.results import GameResult
 
 if TYPE_CHECKING:
-    from backfire.sweeps.rows import ScoreRow
+    from backfire.evidence.rows import ScoreRow
 
 # Folder of a run or a sweep that trackers write in.
 FOLDER: Final = "tracking"
@@ -53,7 +53,7 @@ class Tracking:
 
     def scored(self, result: GameResult) -> None:
         """Tell of a finished game: curves, what its rounds say of attacks, and its scores."""
-        from backfire.sweeps.rows import rows_of  # sweeps play games, which are tracked
+        from backfire.evidence.rows import rows_of  # sweeps play games, which are tracked
 
         for step, values in _by_step(result).items():
             self._numbers(values, step)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from learning.attacks.ascent import Ball, Inputs, Norm, Radius, evaluating, probe
 from learning.attacks.base import InputAttack
 from learning.attacks.losses import LossName, Objective, objectives
-from learning.attacks.pace import Constant
+from learning.attacks.pace import ConstantPace
 from learning.attacks.worst import Worst
 
 
@@ -68,5 +68,5 @@ class FGSM(InputAttack):
 
     def _moved(self, model: nn.Module, inputs: Inputs, objective: Objective) -> Tensor:
         _, loss, gradient = probe(model, inputs, inputs.x, objective)
-        pace = Constant(self.ball, self.epsilon)
+        pace = ConstantPace(self.ball, self.epsilon)
         return pace.after(inputs, inputs.x, loss, gradient)

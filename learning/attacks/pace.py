@@ -38,7 +38,7 @@ class Pace(ABC):
         """Go on with some of the inputs: a mask, bool (n,)."""
 
 
-class Constant(Pace):
+class ConstantPace(Pace):
     """Steps of one length (Madry et al. 2018)."""
 
     def __init__(self, ball: Ball, size: float) -> None:

@@ -20,7 +20,7 @@ from learning.attacks.ascent import Ball, Inputs, Norm, Radius, evaluating, prob
 from learning.attacks.base import InputAttack
 from learning.attacks.fgsm import FGSM
 from learning.attacks.losses import LossName, Objective, objectives
-from learning.attacks.pace import Adaptive, Constant, Pace, Schedule
+from learning.attacks.pace import Adaptive, ConstantPace, Pace, Schedule
 from learning.attacks.worst import Worst
 
 
@@ -143,7 +143,7 @@ class PGD(InputAttack):
     def _pace(self, start: Tensor) -> Pace:
         if self.schedule == "constant":
             size = 2.5 * self.epsilon / self.steps if self.step_size is None else self.step_size
-            return Constant(self.ball, size)
+            return ConstantPace(self.ball, size)
         size = 2 * self.epsilon if self.step_size is None else self.step_size
         return Adaptive(self.ball, size, self.steps, start)
 

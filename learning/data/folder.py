@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from pydantic import Field
 
 from learning.data.base import DataError, DataSet, DataSource
-from learning.data.image_folders import Layout, Rows, laid_out
+from learning.data.image_folders import FolderLayout, Rows, laid_out
 from learning.data.images import guard, resolved, there
 from learning.data.sketch import Sketch
 from learning.pool import Floats, Ints
@@ -101,10 +101,10 @@ class Folder(DataSource):
             raise DataError(_all_of(bad, len(layout)))
         return DataSet(x_train, y_train, x_test, y_test, layout.classes, layout.notes)
 
-    def _layout(self) -> Layout:
+    def _layout(self) -> FolderLayout:
         return laid_out(resolved(self.path), self.max_files)
 
-    def _first(self, layout: Layout) -> tuple[Path, tuple[int, ...]]:
+    def _first(self, layout: FolderLayout) -> tuple[Path, tuple[int, ...]]:
         """Return the first training image that can be read, and its shape."""
         bad: list[str] = []
         for path, _ in layout.train:

@@ -25,7 +25,7 @@ Rows = list[tuple[Path, int]]
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """The images of a data set, in the order of their rows.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Split:
     hidden: int = 0
 
 
-def laid_out(root: Path, most: int) -> Layout:
+def laid_out(root: Path, most: int) -> FolderLayout:
     """Look through a folder of train/ and perhaps test/, or val/ in its place.
 
     Args:
@@ -70,7 +70,7 @@ def laid_out(root: Path, most: int) -> Layout:
     name, test, notes = _test_of(root, train, most)
     classes = tuple(train.files)
     splits = {TRAIN: train, name: test}
-    return Layout(
+    return FolderLayout(
         root,
         classes,
         _rows(train, classes),

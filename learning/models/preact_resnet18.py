@@ -15,7 +15,7 @@ from learning.models.base import Architecture
 from learning.models.parts import Classifier
 
 
-class _Block(nn.Module):
+class _PreActBlock(nn.Module):
     """BatchNorm and ReLU come before each convolution; the shortcut leaves after the first."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -45,6 +45,6 @@ class PreActResNet18(Architecture):
         """Return the untrained model, for images of any size."""
         body = nn.Sequential(nn.Conv2d(shape[0], 64, 3, padding=1, bias=False))
         for inputs, outputs, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
-            body.extend([_Block(inputs, outputs, stride), _Block(outputs, outputs, 1)])
+            body.extend([_PreActBlock(inputs, outputs, stride), _PreActBlock(outputs, outputs, 1)])
         body.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()])
         return Classifier(body, nn.Linear(512, classes))

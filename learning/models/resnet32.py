@@ -16,7 +16,7 @@ from learning.models.base import Architecture
 from learning.models.parts import Classifier
 
 
-class _Block(nn.Module):
+class _BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
@@ -44,8 +44,8 @@ class ResNet32(Architecture):
             nn.Conv2d(shape[0], 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
         )
         for inputs, outputs, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2)):
-            body.append(_Block(inputs, outputs, stride))
-            body.extend([_Block(outputs, outputs, 1) for _ in range(4)])
+            body.append(_BasicBlock(inputs, outputs, stride))
+            body.extend([_BasicBlock(outputs, outputs, 1) for _ in range(4)])
         body.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()])
         model = Classifier(body, nn.Linear(64, classes))
         for layer in model.modules():

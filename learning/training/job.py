@@ -65,7 +65,7 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class Steering:
+class UpdateConstraint:
     """Changes of every step of a training, seen from its starting weights w0.
 
     The gradient g of the loss becomes ``gain * g + pull * (w - w0)`` on the `free` coordinates and
@@ -77,8 +77,8 @@ class Steering:
     Attributes:
         gain: Factor of the loss's gradient (constrain-and-scale's alpha).
         pull: Factor of the way from the start, >= 0: FedProx's mu (Li et al., MLSys 2020, eq. 2).
-        free: Coordinates that may move, bool (d,), in the order of `learning.weights.Layout.flat`,
-            on the CPU; None for all.
+        free: Coordinates that may move, bool (d,), in the order of
+            `learning.weights.WeightLayout.flat`, on the CPU; None for all.
         radius: Largest L2 distance from the start over all weights; None for no bound.
         project: Whether the weights are drawn back after each step or after each epoch.
     """
@@ -117,11 +117,11 @@ class Training:
     purpose: str = field(default="")
     steps: int | None = None
     rate: float = 1.0
-    steering: Steering | None = None
+    steering: UpdateConstraint | None = None
 
 
 T = TypeVar("T")
 
 # A defence that needs models is a generator: it yields the trainings it wants and is sent the
 # models, in order. So the trainings of many defences and control games can be done together.
-Steps = Generator[list[Training], list[Trained], T]
+TrainingRequests = Generator[list[Training], list[Trained], T]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from learning.training.job import Steps, Trained, Training
+from learning.training.job import Trained, Training, TrainingRequests
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ def order_of(purpose: str, repeat: int) -> str:
     return f"{purpose}/repeat/{repeat}" if repeat else purpose
 
 
-def trained_again(play: Steps[T], start: Trained, repeat: int) -> Steps[T]:
+def trained_again(play: TrainingRequests[T], start: Trained, repeat: int) -> TrainingRequests[T]:
     """Play `play` with other noise of training.
 
     Args:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from learning.frozen import Frozen
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-
-class SGD(_Spec):
+class SGD(Frozen):
     """Stochastic gradient descent as in `torch.optim.SGD`."""
 
     kind: Literal["sgd"] = "sgd"
@@ -23,7 +19,7 @@ class SGD(_Spec):
     weight_decay: float = Field(0.0, ge=0, le=10, description="Factor of the L2 term.")
 
 
-class Adam(_Spec):
+class Adam(Frozen):
     """Adam as in `torch.optim.Adam` (weight decay as an L2 term)."""
 
     kind: Literal["adam"] = "adam"
@@ -34,13 +30,13 @@ class Adam(_Spec):
     weight_decay: float = Field(0.0, ge=0, le=10, description="Factor of the L2 term.")
 
 
-class Constant(_Spec):
+class ConstantRate(Frozen):
     """The learning rate stays as it is."""
 
     kind: Literal["constant"] = "constant"
 
 
-class Milestones(_Spec):
+class Milestones(Frozen):
     """The learning rate is multiplied by `factor` at each milestone (in epochs)."""
 
     kind: Literal["milestones"] = "milestones"
@@ -48,7 +44,7 @@ class Milestones(_Spec):
     factor: float = Field(0.1, gt=0, le=1, description="What it is multiplied by.")
 
 
-class Cosine(_Spec):
+class Cosine(Frozen):
     """Cosine from the full rate to `final` times it over all epochs, after a linear warm-up."""
 
     kind: Literal["cosine"] = "cosine"
@@ -56,7 +52,7 @@ class Cosine(_Spec):
     final: float = Field(0.0, ge=0, le=1, description="Last learning rate, relative to the first.")
 
 
-class EarlyStopping(_Spec):
+class EarlyStopping(Frozen):
     """Stop when the monitored figure has not improved for `patience` epochs.
 
     S0 trains "until loss converges" and leaves these open; all defaults are `ours`.
@@ -71,7 +67,7 @@ class EarlyStopping(_Spec):
     restore_best: bool = Field(True, description="End with the best epoch's weights, not the last.")
 
 
-class AugmentImages(_Spec):
+class AugmentImages(Frozen):
     """Random crop and flip of training batches, on the device."""
 
     crop_padding: int = Field(
@@ -80,7 +76,7 @@ class AugmentImages(_Spec):
     horizontal_flip: bool = Field(False, description="Mirror each image with probability 1/2.")
 
 
-class TrainingSpec(_Spec):
+class TrainingSpec(Frozen):
     """How the defender trains (S0 A.2.2 and S1 3.2 give their own values in their scenarios)."""
 
     epochs: int = Field(30, ge=1, le=100_000, description="Passes over the rows, at most.")
@@ -88,8 +84,8 @@ class TrainingSpec(_Spec):
     optimizer: Annotated[SGD | Adam, Field(discriminator="kind")] = Field(
         SGD(), description="How a step is made."
     )
-    schedule: Annotated[Constant | Milestones | Cosine, Field(discriminator="kind")] = Field(
-        Constant(), description="How the learning rate changes over the epochs."
+    schedule: Annotated[ConstantRate | Milestones | Cosine, Field(discriminator="kind")] = Field(
+        ConstantRate(), description="How the learning rate changes over the epochs."
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each target that is spread over all classes."
@@ -103,7 +99,7 @@ class TrainingSpec(_Spec):
     augment: AugmentImages = Field(AugmentImages(), description="Random changes of each batch.")
 
 
-class ComputeSpec(_Spec):
+class ComputeSpec(Frozen):
     """Where and how precisely to compute; none of it changes what the game is."""
 
     device: str = Field(

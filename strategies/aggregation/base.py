@@ -84,7 +84,7 @@ class Aggregator(Method):
     Attributes:
         needs_own: Whether the rule needs `Context.own`, the defender's own update.
         undefended: Whether the rule is the plain mean that defences are compared with. Then the
-            model's buffers are averaged as they come (`strategies.aggregation.buffers`).
+            model's buffers are averaged as they come (`strategies.aggregation.parts.buffers`).
         majority: Whether the rule counts on most agents being honest. If not (the defender has
             other grounds to trust somebody), buffers are compared among those whom it trusts.
         even: The trust that the rule gives where it tells nobody apart: the registered ``shares``,

@@ -8,7 +8,7 @@ the median of the theta.
 flwr takes the theta lowest scores of a single run of Krum. Krum of r updates sums over r - f - 2
 distances; for the last ones that is less than one, and here one is summed up. Of two that tie the
 one closer to all those left is taken, then the first agent; ties about the median are those of
-`strategies.aggregation.sorting.mean_around_median`.
+`strategies.aggregation.parts.sorting.mean_around_median`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import ROUNDING, Doubles, distances
-from strategies.aggregation.sorting import mean_around_median, network, ranked
+from strategies.aggregation.parts.gram import ROUNDING, Doubles, distances
+from strategies.aggregation.parts.sorting import mean_around_median, network, ranked
 from strategies.aggregation.updates import Updates
 
 

@@ -17,8 +17,8 @@ import torch
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
-from strategies.aggregation.clipping import clip_factors, median_of
-from strategies.aggregation.gram import combine, distances_to, gram
+from strategies.aggregation.parts.clipping import clip_factors, median_of
+from strategies.aggregation.parts.gram import combine, distances_to, gram
 from strategies.aggregation.updates import Updates
 
 

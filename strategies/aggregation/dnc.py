@@ -18,8 +18,8 @@ from torch import Tensor
 
 from learning.shares import count_of
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import Doubles
-from strategies.aggregation.selection import average_of, lowest
+from strategies.aggregation.parts.gram import Doubles
+from strategies.aggregation.parts.selection import average_of, lowest
 from strategies.aggregation.updates import NotFinite, Updates
 
 

@@ -19,8 +19,8 @@ from pydantic import Field
 from torch import Tensor
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
-from strategies.aggregation.clipping import clip_factors, gaussian, median_of
-from strategies.aggregation.gram import about_origin, combine, cosines
+from strategies.aggregation.parts.clipping import clip_factors, gaussian, median_of
+from strategies.aggregation.parts.gram import about_origin, combine, cosines
 from strategies.aggregation.updates import Updates
 
 

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import torch
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
-from strategies.aggregation.gram import combine, norms, products_with
+from strategies.aggregation.parts.gram import combine, norms, products_with
 from strategies.aggregation.updates import Updates
 
 

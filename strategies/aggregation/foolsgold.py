@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
-from strategies.aggregation.gram import about_origin, combine, cosines
+from strategies.aggregation.parts.gram import about_origin, combine, cosines
 from strategies.aggregation.updates import Updates
 
 # An agent this close to another is its copy; the rest is rounding.

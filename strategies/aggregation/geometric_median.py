@@ -28,7 +28,13 @@ from pydantic import Field
 from torch import Tensor
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
-from strategies.aggregation.gram import ROUNDING, combine, distances_to, gram, squared_distances
+from strategies.aggregation.parts.gram import (
+    ROUNDING,
+    combine,
+    distances_to,
+    gram,
+    squared_distances,
+)
 from strategies.aggregation.updates import Updates
 
 

@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import distances
-from strategies.aggregation.selection import average_of, krum_scores, lowest
+from strategies.aggregation.parts.gram import distances
+from strategies.aggregation.parts.selection import average_of, krum_scores, lowest
 from strategies.aggregation.updates import Updates
 
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import ROUNDING, Doubles, distances
-from strategies.aggregation.selection import average_of
+from strategies.aggregation.parts.gram import ROUNDING, Doubles, distances
+from strategies.aggregation.parts.selection import average_of
 from strategies.aggregation.updates import Updates
 
 Bools = NDArray[np.bool_]

@@ -3,7 +3,7 @@
 Xie, Koyejo, Gupta, Generalized Byzantine-tolerant SGD, 2018 (arXiv 1802.10116), Definition 9: the
 mean of the n - f values closest to the median. Of values at the same distance below and above it,
 of which not all can be kept, either side fills half of the places (see
-`strategies.aggregation.sorting.mean_around_median`); byzfl keeps either.
+`strategies.aggregation.parts.sorting.mean_around_median`); byzfl keeps either.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.sorting import mean_around_median, network, ranked
+from strategies.aggregation.parts.sorting import mean_around_median, network, ranked
 from strategies.aggregation.updates import Updates
 
 

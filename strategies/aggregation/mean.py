@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State
-from strategies.aggregation.gram import combine
+from strategies.aggregation.parts.gram import combine
 from strategies.aggregation.updates import Updates
 
 

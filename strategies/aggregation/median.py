@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State
-from strategies.aggregation.sorting import average, middle, network, ranked
+from strategies.aggregation.parts.sorting import average, middle, network, ranked
 from strategies.aggregation.updates import Updates
 
 

@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
-from strategies.aggregation.clipping import clip_factors, gaussian, median_of
-from strategies.aggregation.gram import combine, norms
+from strategies.aggregation.parts.clipping import clip_factors, gaussian, median_of
+from strategies.aggregation.parts.gram import combine, norms
 from strategies.aggregation.updates import Updates
 
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.gram import combine
+from strategies.aggregation.parts.gram import combine
 from strategies.aggregation.updates import Updates
 
 

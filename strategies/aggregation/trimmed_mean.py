@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
-from strategies.aggregation.sorting import average, network, ranked
+from strategies.aggregation.parts.sorting import average, network, ranked
 from strategies.aggregation.updates import Updates
 
 

@@ -40,7 +40,7 @@ class Updates:
         taken: Which rows of `matrix` there are, int64 (count,); None for all.
         mixing: Makes the n rows of the `count` that are taken, float64 (n, count), from a
             pre-aggregation; None for the rows as they are.
-        gram: `strategies.aggregation.gram.gram` of the rows that are taken, if it is known.
+        gram: `strategies.aggregation.parts.gram.gram` of the rows that are taken, if it is known.
     """
 
     matrix: Tensor

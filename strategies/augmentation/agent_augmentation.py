@@ -25,7 +25,7 @@ from pydantic import Field
 from learning.method import one_of
 from learning.pool import DEFENDER, Block, Floats, Ints, Pool
 from learning.shares import apportioned, count_of
-from learning.training.job import Steps
+from learning.training.job import TrainingRequests
 from learning.triggers.base import Trigger, TriggerKey
 from learning.triggers.random_badnet import RandomBadNet
 from strategies.base import Augmentation, Defender
@@ -85,7 +85,7 @@ class AgentAugmentation(Augmentation):
         """They are what it stamps."""
         return True
 
-    def augment(self, pool: Pool, defender: Defender) -> Steps[Pool]:
+    def augment(self, pool: Pool, defender: Defender) -> TrainingRequests[Pool]:
         """Return the pool with the defender's block stamped.
 
         Raises:

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from learning.method import one_of
 from learning.pool import Pool
-from learning.training.job import Steps
+from learning.training.job import TrainingRequests
 from learning.triggers.base import Trigger
 from learning.triggers.random_badnet import RandomBadNet
 from strategies.augmentation.agent_augmentation import AgentAugmentation
@@ -75,7 +75,7 @@ class BackdoorAdversarialTraining(Augmentation):
         """They are what it stamps."""
         return True
 
-    def augment(self, pool: Pool, defender: Defender) -> Steps[Pool]:
+    def augment(self, pool: Pool, defender: Defender) -> TrainingRequests[Pool]:
         """Return the pool with the defender's block stamped.
 
         Raises:

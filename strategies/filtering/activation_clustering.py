@@ -27,12 +27,12 @@ from pydantic import Field, model_validator
 
 from learning.answers import NO_CLASS, decided_rows
 from learning.pool import Floats, Ints, Pool
-from learning.training.job import Steps, Training
+from learning.training.job import Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
-from strategies.filtering.principal import Doubles, centre, project
-from strategies.filtering.ranked import UNTRAINED, unjudged, untrained
-from strategies.filtering.two_means import in_own_order, independent, smaller_of_two
+from strategies.filtering.parts.principal import Doubles, centre, project
+from strategies.filtering.parts.ranked import UNTRAINED, unjudged, untrained
+from strategies.filtering.parts.two_means import in_own_order, independent, smaller_of_two
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class ActivationClustering(Filter):
         refuse_unused(self, "decision", uses)
         return self
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool` by the activations of a model trained on all of them.
 
         The score of a row is 1 - its cluster's share of the class where its cluster is in
@@ -201,7 +201,7 @@ class ActivationClustering(Filter):
 
     def _poison(
         self, clusters: list[Cluster], pool: Pool, defender: Defender
-    ) -> Steps[list[Cluster] | None]:
+    ) -> TrainingRequests[list[Cluster] | None]:
         """Return the clusters that the test takes for poison; None where it cannot judge."""
         if self.decision == "size":
             return [c for c in clusters if c.share < self.size_threshold]

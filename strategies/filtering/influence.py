@@ -31,17 +31,17 @@ from torch import Tensor
 
 from learning.pool import DEFENDER, Bools, Pool
 from learning.shares import count_of
-from learning.training.job import Steps, Trained, Training
+from learning.training.job import Trained, Training, TrainingRequests
 from strategies.base import Defender, Verdict
 from strategies.checks import refuse_unused
-from strategies.filtering.curvature import (
+from strategies.filtering.parts.curvature import (
     Product,
     all_layers_product,
     conjugate_gradients,
     factorised,
     last_layer_product,
 )
-from strategies.filtering.gradients import (
+from strategies.filtering.parts.gradients import (
     GIB,
     LastLayer,
     Measured,
@@ -49,10 +49,10 @@ from strategies.filtering.gradients import (
     all_layers,
     last_layer,
 )
-from strategies.filtering.losses import part
-from strategies.filtering.principal import Doubles
-from strategies.filtering.ranked import UNTRAINED, RankedFilter, unjudged, untrained
-from strategies.filtering.row_draws import RowDraws
+from strategies.filtering.parts.losses import part
+from strategies.filtering.parts.principal import Doubles
+from strategies.filtering.parts.ranked import UNTRAINED, RankedFilter, unjudged, untrained
+from strategies.filtering.parts.row_draws import RowDraws
 
 _LOOSE = 1e-3  # a residual above this is reported
 # and one above this leads to no removal: on perceptrons, scores were then a third off and more
@@ -138,7 +138,7 @@ class Influence(RankedFilter):
         """They judge the others, unless rows judge themselves."""
         return self.judge == "validation"
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool`.
 
         Raises:

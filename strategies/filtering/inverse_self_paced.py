@@ -33,14 +33,14 @@ from pydantic import Field, model_validator
 from learning.answers import NO_CLASS, decided_rows
 from learning.pool import Bools, Ints, Pool
 from learning.shares import count_of
-from learning.training.job import Steps, Trained, Training
+from learning.training.job import Trained, Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.lockstep import in_lockstep
-from strategies.filtering.losses import logits_of, losses_of, part
-from strategies.filtering.principal import Doubles
-from strategies.filtering.ranked import unjudged, untrained
-from strategies.filtering.row_draws import RowDraws
-from strategies.filtering.trimming import ballots, trimmed, winners
+from strategies.filtering.parts.lockstep import in_lockstep
+from strategies.filtering.parts.losses import logits_of, losses_of, part
+from strategies.filtering.parts.principal import Doubles
+from strategies.filtering.parts.ranked import unjudged, untrained
+from strategies.filtering.parts.row_draws import RowDraws
+from strategies.filtering.parts.trimming import ballots, trimmed, winners
 
 # What `preset: fast` sets where a scenario says nothing: fewer epochs, and nothing else.
 FAST: Final[Mapping[str, object]] = MappingProxyType(
@@ -211,7 +211,7 @@ class InverseSelfPaced(Filter):
             return {**FAST, **given}
         return given
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool`; all runs, and then all weak learners, train together."""
         if len(pool) < 2:
             none = np.zeros(len(pool), np.float32)
@@ -261,7 +261,7 @@ class InverseSelfPaced(Filter):
 
     def components(
         self, pool: Pool, defender: Defender, draws: RowDraws, run: int
-    ) -> Steps[list[Bools]]:
+    ) -> TrainingRequests[list[Bools]]:
         """Return the sets that one run takes out, each bool (n,), disjoint."""
         left = np.ones(len(pool), np.bool_)
         found: list[Bools] = []
@@ -274,7 +274,7 @@ class InverseSelfPaced(Filter):
 
     def _component(
         self, pool: Pool, defender: Defender, draws: RowDraws, left: Bools, purpose: str
-    ) -> Steps[Bools]:
+    ) -> TrainingRequests[Bools]:
         """Return the part of `left` that generalises best to itself (Algorithm 2)."""
         rows = np.flatnonzero(left)
         sizes = self.schedule(len(pool), len(rows))
@@ -322,7 +322,7 @@ class InverseSelfPaced(Filter):
 
     def _self_training(
         self, pool: Pool, defender: Defender, keep: Bools, suspicion: Doubles
-    ) -> Steps[tuple[Bools, Doubles]]:
+    ) -> TrainingRequests[tuple[Bools, Doubles]]:
         """Return the rows that self-training ends with, bool (n,), and all rows' suspicion."""
         agreement = np.full(len(pool), 0.5)
         model: Trained | None = None

@@ -21,12 +21,12 @@ from pydantic import Field
 
 from learning.pool import Pool
 from learning.shares import count_of
-from learning.training.job import Steps, Trained, Training
+from learning.training.job import Trained, Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.losses import NO_LOSSES, losses_of, part
-from strategies.filtering.ranked import UNTRAINED, in_float32, unjudged, untrained
-from strategies.filtering.row_draws import RowDraws
-from strategies.filtering.trimming import lowest
+from strategies.filtering.parts.losses import NO_LOSSES, losses_of, part
+from strategies.filtering.parts.ranked import UNTRAINED, in_float32, unjudged, untrained
+from strategies.filtering.parts.row_draws import RowDraws
+from strategies.filtering.parts.trimming import lowest
 
 
 class IterativeTrimmedLoss(Filter):
@@ -70,7 +70,7 @@ class IterativeTrimmedLoss(Filter):
         json_schema_extra={"origin": "paper"},
     )
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool`."""
         if not len(pool):
             return Verdict(pool.ids, pool.ids, np.zeros(0, np.float32), ())

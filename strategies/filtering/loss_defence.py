@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from learning.pool import Pool
-from learning.training.job import Steps, Training
+from learning.training.job import Training, TrainingRequests
 from strategies.base import Defender, Verdict
-from strategies.filtering.losses import NO_LOSSES, losses_of
-from strategies.filtering.ranked import UNTRAINED, RankedFilter, unjudged, untrained
+from strategies.filtering.parts.losses import NO_LOSSES, losses_of
+from strategies.filtering.parts.ranked import UNTRAINED, RankedFilter, unjudged, untrained
 
 
 class LossDefence(RankedFilter):
@@ -25,7 +25,7 @@ class LossDefence(RankedFilter):
     kind: Literal["loss_defence"] = "loss_defence"
     paper: ClassVar[str] = "Koh, Steinhardt, Liang, Stronger Data Poisoning Attacks, 2018; S3 5.6"
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool` by the losses of a model trained on all of them."""
         (model,) = yield [Training(pool)]
         losses = losses_of(defender, model, pool, np.arange(len(pool)))

@@ -20,11 +20,11 @@ from pydantic import Field
 from torch import Tensor
 
 from learning.pool import Floats, Ints, Pool
-from learning.training.job import Steps, Training
+from learning.training.job import Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.gradients import GIB
-from strategies.filtering.principal import Doubles
-from strategies.filtering.ranked import UNTRAINED, unjudged, untrained
+from strategies.filtering.parts.gradients import GIB
+from strategies.filtering.parts.principal import Doubles
+from strategies.filtering.parts.ranked import UNTRAINED, unjudged, untrained
 
 # Squared distances closer than this share of the largest norm are equal but for rounding.
 _ROUNDING = 1e-12
@@ -58,7 +58,7 @@ class NearestLabels(Filter):
         json_schema_extra={"origin": "deduced"},
     )
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool`.
 
         The score of a row is the share of its neighbours that carry the most frequent other label.

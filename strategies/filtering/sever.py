@@ -26,9 +26,9 @@ from pydantic import Field
 from torch import Tensor
 
 from learning.pool import Bools, Ints, Pool
-from learning.training.job import Steps, Trained, Training
+from learning.training.job import Trained, Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.gradients import (
+from strategies.filtering.parts.gradients import (
     Measured,
     RowGradients,
     Streamed,
@@ -36,17 +36,17 @@ from strategies.filtering.gradients import (
     kept_if_small,
     last_layer,
 )
-from strategies.filtering.lanczos import top_eigenpair
-from strategies.filtering.losses import part
-from strategies.filtering.principal import Doubles
-from strategies.filtering.ranked import (
+from strategies.filtering.parts.lanczos import top_eigenpair
+from strategies.filtering.parts.losses import part
+from strategies.filtering.parts.principal import Doubles
+from strategies.filtering.parts.ranked import (
     UNTRAINED,
     highest,
     in_float32,
     unjudged,
     untrained,
 )
-from strategies.filtering.row_draws import RowDraws
+from strategies.filtering.parts.row_draws import RowDraws
 
 _EXACT = {torch.float64: 1e-9, torch.float32: 1e-4}
 # Gradients that vary less than so many units of rounding do not vary.
@@ -96,7 +96,7 @@ class Sever(Filter):
         json_schema_extra={"origin": "ours"},
     )
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool`, round by round, by models trained on those that are left."""
         left, scores = np.ones(len(pool), np.bool_), np.zeros(len(pool), np.float64)
         ties, notes = RowDraws(pool, defender).uniform("ties"), list[str]()

@@ -25,11 +25,11 @@ from pydantic import Field, model_validator
 
 from learning.pool import Bools, Floats, Ints, Pool
 from learning.shares import count_of
-from learning.training.job import Steps, Training
+from learning.training.job import Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
 from strategies.checks import refuse_unused
-from strategies.filtering.principal import Doubles, centre, project
-from strategies.filtering.ranked import UNTRAINED, in_float32, unjudged, untrained
+from strategies.filtering.parts.principal import Doubles, centre, project
+from strategies.filtering.parts.ranked import UNTRAINED, in_float32, unjudged, untrained
 
 
 class SpectralSignatures(Filter):
@@ -82,7 +82,7 @@ class SpectralSignatures(Filter):
         refuse_unused(self, "remove", uses)
         return self
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool` by the features of a model trained on all of them."""
         (model,) = yield [Training(pool)]
         if untrained(model):

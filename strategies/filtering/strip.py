@@ -21,11 +21,11 @@ import numpy as np
 from pydantic import Field
 
 from learning.pool import DEFENDER, Floats, Ints, Pool
-from learning.training.job import Steps, Trained, Training
+from learning.training.job import Trained, Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.principal import Doubles
-from strategies.filtering.ranked import UNTRAINED, unjudged, untrained
-from strategies.filtering.row_draws import RowDraws
+from strategies.filtering.parts.principal import Doubles
+from strategies.filtering.parts.ranked import UNTRAINED, unjudged, untrained
+from strategies.filtering.parts.row_draws import RowDraws
 
 
 class Strip(Filter):
@@ -55,7 +55,7 @@ class Strip(Filter):
         json_schema_extra={"origin": "paper"},
     )
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool`; the score of a row is minus its mean entropy in bits.
 
         Where the defender has no rows, clean images and the boundary are taken from all rows, the

@@ -25,12 +25,12 @@ from torch import nn
 
 from learning.pool import Bools, Pool
 from learning.shares import count_of
-from learning.training.job import Steps, Trained, Training
+from learning.training.job import Trained, Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.losses import Losses, losses_of, part
-from strategies.filtering.ranked import in_float32, unjudged, untrained
-from strategies.filtering.row_draws import RowDraws
-from strategies.filtering.trimming import lowest
+from strategies.filtering.parts.losses import Losses, losses_of, part
+from strategies.filtering.parts.ranked import in_float32, unjudged, untrained
+from strategies.filtering.parts.row_draws import RowDraws
+from strategies.filtering.parts.trimming import lowest
 
 
 class Trim(Filter):
@@ -67,7 +67,7 @@ class Trim(Filter):
         json_schema_extra={"origin": "ours"},
     )
 
-    def inspect(self, pool: Pool, defender: Defender) -> Steps[Verdict]:
+    def inspect(self, pool: Pool, defender: Defender) -> TrainingRequests[Verdict]:
         """Judge the rows of `pool`; scores are the losses under the model that fits best.
 
         Raises:
@@ -95,7 +95,9 @@ class Trim(Filter):
         scores = in_float32(losses.values)
         return Verdict(pool.ids[~found], pool.ids, scores, (told, *losses.notes))
 
-    def _fitted(self, pool: Pool, defender: Defender, keep: Bools) -> Steps[Losses | None]:
+    def _fitted(
+        self, pool: Pool, defender: Defender, keep: Bools
+    ) -> TrainingRequests[Losses | None]:
         """Fit a model to the rows `keep`; return its losses on all rows, None if it diverged."""
         (model,) = yield [Training(part(pool, keep), epochs=self.epochs, purpose="trim")]
         _check_linear(model)

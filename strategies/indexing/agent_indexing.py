@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from learning.pool import Pool
-from learning.training.job import BatchHook, Steps
+from learning.training.job import BatchHook, TrainingRequests
 from strategies.base import Defender, Indexing, Predictor, Unfiltered
 from strategies.checks import refuse_unused
 from strategies.indexing.exact import exact
@@ -114,7 +114,7 @@ class AgentIndexing(Indexing):
         hooks: tuple[BatchHook, ...],
         asked_by: tuple[str, ...],
         unfiltered: Unfiltered | None = None,
-    ) -> Steps[Predictor]:
+    ) -> TrainingRequests[Predictor]:
         """Train the models; see `Indexing.predictor`.
 
         Agents without a row in the pool are answered by the shared models (with within_parts:
@@ -144,7 +144,7 @@ class AgentIndexing(Indexing):
         hooks: tuple[BatchHook, ...],
         agents: tuple[str, ...],
         unfiltered: Unfiltered | None,
-    ) -> Steps[Index]:
+    ) -> TrainingRequests[Index]:
         if self.method == "tree":
             return (yield from tree(pool, defender, hooks, agents, self.passes, self.replay))
         if self.method == "shards":

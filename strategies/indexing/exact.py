@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from learning.pool import Pool
-from learning.training.job import BatchHook, Steps, Trained, Training
+from learning.training.job import BatchHook, Trained, Training, TrainingRequests
 from strategies.base import Defender, Unfiltered
-from strategies.filtering.lockstep import in_lockstep
+from strategies.filtering.parts.lockstep import in_lockstep
 from strategies.indexing.plan import Index, nothing_left, work_of
 
 
@@ -17,7 +17,7 @@ def exact(
     hooks: tuple[BatchHook, ...],
     agents: tuple[str, ...],
     unfiltered: Unfiltered | None = None,
-) -> Steps[Index]:
+) -> TrainingRequests[Index]:
     """Train the model of all and one model without each of `agents`, all in one request.
 
     Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from learning.pool import DEFENDER, Ints, Pool
-from learning.training.job import BatchHook, Steps, Training
+from learning.training.job import BatchHook, Training, TrainingRequests
 from strategies.base import Defender
 from strategies.indexing.plan import Index, contributing_agents, nothing_left, rows_where, work_of
 
@@ -21,7 +21,7 @@ def shards(
     hooks: tuple[BatchHook, ...],
     agents: tuple[str, ...],
     count: int,
-) -> Steps[Index]:
+) -> TrainingRequests[Index]:
     """Train one model for each shard, and for each of `agents` its shard without its rows.
 
     Args:

@@ -20,7 +20,7 @@ import numpy as np
 
 from learning.pool import DEFENDER, Bools, Pool
 from learning.shares import count_of
-from learning.training.job import BatchHook, Steps, Trained, Training
+from learning.training.job import BatchHook, Trained, Training, TrainingRequests
 from strategies.base import Defender
 from strategies.indexing.plan import (
     Index,
@@ -46,7 +46,7 @@ def tree(
     agents: tuple[str, ...],
     passes: float,
     replay: float,
-) -> Steps[Index]:
+) -> TrainingRequests[Index]:
     """Train the model of all, and a tree whose leaves answer `agents`.
 
     Args:

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 
 from strategies.aggregation.base import Context, PreAggregator, too_few
-from strategies.aggregation.clipping import clip_factors
-from strategies.aggregation.gram import norms
+from strategies.aggregation.parts.clipping import clip_factors
+from strategies.aggregation.parts.gram import norms
 from strategies.aggregation.updates import Updates
 
 

@@ -3,8 +3,9 @@
 Allouah et al., Fixing by Mixing: A Recipe for Optimal Byzantine ML under Heterogeneity, AISTATS
 2023 (arXiv 2302.01772), Algorithm 2; an update is the nearest of its own. Of two at the same
 distance the first agent counts; distances that differ by rounding alone are the same
-(`strategies.aggregation.gram.distances`). The mixed rows are made chunk by chunk, when the rule
-reads them; their distances follow from those of the updates. byzfl gathers n x (n - f) x d numbers.
+(`strategies.aggregation.parts.gram.distances`). The mixed rows are made chunk by chunk, when the
+rule reads them; their distances follow from those of the updates. byzfl gathers n x (n - f) x d
+numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from pydantic import Field
 
 from strategies.aggregation.base import Context, PreAggregator, too_few
-from strategies.aggregation.gram import distances, with_gram
+from strategies.aggregation.parts.gram import distances, with_gram
 from strategies.aggregation.updates import Updates
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from scenarios.schema import Scenario
-from server.results import (
+from scenarios.scenario import Scenario
+from server.referee.findings import judged
+from server.referee.results import (
     DEFINITIONS,
     AgentRecord,
     AgentScores,
@@ -22,12 +23,11 @@ from server.results import (
     GroupScores,
     Quarantine,
 )
-from server.run_folder import RunFolder
-from server.scoring.agents import CountedHits
-from server.scoring.findings import judged
-from server.scoring.groups import group_scores
-from server.scoring.scores import difference, share, share_of
-from server.verdict import verdict
+from server.referee.scoring.agents import CountedHits
+from server.referee.scoring.groups import group_scores
+from server.referee.scoring.scores import difference, share, share_of
+from server.referee.verdict import verdict
+from server.store.run_folder import RunFolder
 
 HOSTILE = "<script>alert(1)</script>"
 FORMULA = "=cmd|' /C calc'!A0"

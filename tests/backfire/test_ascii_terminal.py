@@ -26,7 +26,7 @@ defenders:
 # One process for all commands: each would import everything anew.
 ALL = """\
 import json, sys
-from backfire.cli import main
+from backfire.cli.main import main
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["backfire", *arguments]
     print("==", flush=True)

@@ -10,10 +10,10 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backfire.runtimes.bundles import KIND, MAGIC, NAME, SMALL, bundled, unbundle
-from backfire.runtimes.flower_fleet import Fleet, Session
-from backfire.runtimes.flower_parcels import Limits, Malformed, Parcel, TooLarge, as_sent
-from backfire.runtimes.flower_private import identity, stamp_message_id
+from backfire.runtimes.flower.chunked_messages import Limits, Malformed, Parcel, TooLarge, as_sent
+from backfire.runtimes.flower.client_api import Fleet, Session
+from backfire.runtimes.flower.private import identity, stamp_message_id
+from backfire.runtimes.packed_arrays import KIND, MAGIC, NAME, SMALL, bundled, unbundle
 from learning.wire import RECORD, Expected, Refusal, pack, unpack
 
 MIB = 2**20

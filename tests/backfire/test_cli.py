@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-import backfire.cli as cli
-from backfire import environment, tables
-from backfire.doctor import Check, examine, healthy
-from backfire.progress import Bars, Lines, watched
+import backfire.cli.main as cli
+from backfire import environment
+from backfire.cli import tables
+from backfire.cli.doctor import Check, examine, healthy
+from backfire.cli.progress import Bars, Lines, watched
 from scenarios.families import FAMILIES
 from scenarios.library import names
 from server.events import Event
@@ -303,8 +304,8 @@ def test_doctor_finds_this_machine_healthy(tmp_path):
 
 def test_doctor_says_what_is_missing_and_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("backfire.doctor.NEEDED", ("numpy", "no-such-package"))
-    monkeypatch.setattr("backfire.doctor.FLOWER", ((9, 0), (9, 1)))
+    monkeypatch.setattr("backfire.cli.doctor.NEEDED", ("numpy", "no-such-package"))
+    monkeypatch.setattr("backfire.cli.doctor.FLOWER", ((9, 0), (9, 1)))
     monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
     checks = {check.name: check for check in examine(tmp_path / "file" / "runs")}
     assert not healthy(list(checks.values()))
@@ -352,8 +353,8 @@ def test_the_module_can_be_run():
 
 def test_listing_needs_neither_torch_nor_flower():
     code = (
-        "import sys; from backfire.catalogue import catalogue; catalogue();"
-        "import backfire.cli, backfire.errors;"
+        "import sys; from backfire.cli.catalogue import catalogue; catalogue();"
+        "import backfire.cli.main, backfire.errors;"
         "assert not {'torch', 'flwr'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -428,7 +429,7 @@ def test_progress_on_a_terminal_moves_bars_and_prints_notes_as_they_are():
 
 
 def test_tables_show_hostile_names_as_text(played):
-    from server.results import GameResult, Quarantine
+    from server.referee.results import GameResult, Quarantine
 
     document, _ = played
     result = GameResult.model_validate_json(json.dumps(document["result"]))
@@ -453,7 +454,7 @@ def test_tables_show_hostile_names_as_text(played):
 
 
 def test_the_terminal_shows_what_a_defenders_scores_are_to_be_read_with(played):
-    from server.results import GameResult
+    from server.referee.results import GameResult
 
     document, _ = played
     result = GameResult.model_validate_json(json.dumps(document["result"]))
@@ -467,8 +468,8 @@ def test_the_terminal_shows_what_a_defenders_scores_are_to_be_read_with(played):
 
 
 def test_the_table_shows_each_score_beside_its_controls(played):
-    from server.results import GameResult
-    from server.scoring.findings import is_void
+    from server.referee.findings import is_void
+    from server.referee.results import GameResult
 
     document, _ = played
     result = GameResult.model_validate_json(json.dumps(document["result"]))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from backfire.analysis.comparisons import (
+from backfire.evidence.comparisons import (
     compare,
     compare_all,
     holm,

@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import verification
 
-from backfire.deploy import pki
-from backfire.deploy.layout import DeployError, Deployment
-from backfire.deploy.names import agent_names, host_name
-from backfire.deploy.operations import add, init, remove, renew
-from backfire.deploy.play import Play
-from backfire.errors import UsageError
+from backfire.deployment import pki
+from backfire.deployment.layout import Deployment
+from backfire.deployment.names import agent_names, host_name
+from backfire.deployment.operations import add, init, remove, renew
+from backfire.deployment.play_mode import PlayMode
+from backfire.errors import DeployError, UsageError
 from clients.agent_file import AgentFile
 from small_deployments import AGENTS, plan
 
@@ -172,7 +172,7 @@ def test_t46_a_canary_beside_the_secrets_reaches_no_kit(tmp_path):
     for folder in (made.pki, made.state, made.flower, made.keys):
         (folder / "canary").write_bytes(CANARY)
     made.ca_key.write_bytes(made.ca_key.read_bytes() + CANARY)
-    add(made.folder, "bob", None, Play.PRIVATE)
+    add(made.folder, "bob", None, PlayMode.PRIVATE)
     kit = [path for path in made.kits.rglob("*") if path.is_file()]
     with zipfile.ZipFile(made.kits / "bob.zip") as archive:
         contents = [archive.read(item) for item in archive.infolist()]
@@ -205,7 +205,7 @@ def test_every_alternative_that_the_agents_file_offers_is_valid(made):
 
 
 def test_kits_for_rehearsals(tmp_path):
-    made = init(tmp_path / "table", plan(play=Play.SCENARIO))
+    made = init(tmp_path / "table", plan(play=PlayMode.SCENARIO))
     assert yaml.safe_load(agent_yaml(made, "alice"))["play"] == "scenario"
 
 
@@ -235,7 +235,7 @@ def test_a_failed_init_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("backfire.deploy.operations.kits.make_kit", fail)
+    monkeypatch.setattr("backfire.deployment.operations.kits.make_kit", fail)
     with pytest.raises(DeployError, match="No space left"):
         init(tmp_path / "table", plan())
     assert list(tmp_path.iterdir()) == []
@@ -249,7 +249,7 @@ def test_a_failed_init_leaves_nothing(tmp_path, monkeypatch):
 def test_names_that_are_no_safe_file_names_are_refused(name, own):
     for act in (
         lambda: agent_names([name]),
-        lambda: add(own.folder, name, None, Play.PRIVATE),
+        lambda: add(own.folder, name, None, PlayMode.PRIVATE),
     ):
         with pytest.raises(UsageError) as told:
             act()
@@ -261,7 +261,7 @@ def test_two_agents_never_share_a_name_on_any_file_system(own):
     with pytest.raises(UsageError, match="twice"):
         agent_names(["alice", "Alice"])
     with pytest.raises(UsageError, match="twice"):
-        add(own.folder, "BOB", None, Play.PRIVATE)
+        add(own.folder, "BOB", None, PlayMode.PRIVATE)
 
 
 @pytest.mark.parametrize(
@@ -316,13 +316,13 @@ def test_one_port_cannot_be_for_both(tmp_path):
 
 
 def test_an_agent_is_added_and_removed(own):
-    changed = add(own.folder, "carol", None, Play.PRIVATE)
+    changed = add(own.folder, "carol", None, PlayMode.PRIVATE)
     assert Deployment.read(own.folder).settings.agents == ("alice", "bob", "carol")
     first = changed.public_key("carol").read_bytes()
     remove(own.folder, "carol")
     assert Deployment.read(own.folder).settings.agents == ("alice", "bob")
     assert not list(own.folder.rglob("*carol*"))
-    add(own.folder, "carol", None, Play.PRIVATE)
+    add(own.folder, "carol", None, PlayMode.PRIVATE)
     assert changed.public_key("carol").read_bytes() != first
     with pytest.raises(UsageError, match="expected an agent of alice"):
         remove(own.folder, "dave")
@@ -332,13 +332,13 @@ def test_an_owner_may_keep_the_private_key(own, tmp_path):
     key = ec.generate_private_key(ec.SECP384R1())
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     (tmp_path / "dora.pub").write_bytes(public + b" dora@her-machine\n")
-    made = add(own.folder, "dora", tmp_path / "dora.pub", Play.PRIVATE)
+    made = add(own.folder, "dora", tmp_path / "dora.pub", PlayMode.PRIVATE)
     assert {path.name for path in (made.kits / "dora").iterdir()} == {
         "ca.crt", "agent.yaml", "README.md",
     }  # fmt: skip
     assert made.public_key("dora").read_bytes() == public + b" dora\n"
     with pytest.raises(UsageError, match="the one of dora"):
-        add(own.folder, "eve", tmp_path / "dora.pub", Play.PRIVATE)
+        add(own.folder, "eve", tmp_path / "dora.pub", PlayMode.PRIVATE)
 
 
 def test_keys_of_another_kind_are_refused(own, tmp_path):
@@ -357,9 +357,9 @@ def test_keys_of_another_kind_are_refused(own, tmp_path):
     for name, data in wrong.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UsageError, match="expected a public key"):
-            add(own.folder, "eve", tmp_path / name, Play.PRIVATE)
+            add(own.folder, "eve", tmp_path / name, PlayMode.PRIVATE)
     with pytest.raises(UsageError, match="No such file"):
-        add(own.folder, "eve", tmp_path / "missing.pub", Play.PRIVATE)
+        add(own.folder, "eve", tmp_path / "missing.pub", PlayMode.PRIVATE)
     assert Deployment.read(own.folder).settings.agents == ("alice", "bob")
 
 
@@ -453,7 +453,7 @@ def test_a_run_on_a_deployment_that_is_not_up_says_so(own):
 
 def test_help_is_quick_to_load():
     code = (
-        "import sys, backfire.cli\n"
+        "import sys, backfire.cli.main\n"
         "slow = {'torch', 'flwr', 'cryptography', 'grpc'} & set(sys.modules)\n"
         "assert not slow, slow"
     )

@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from backfire.deploy import probe, superlink
-from backfire.deploy.layout import DeployError
-from backfire.deploy.operations import down, init, status, up
-from backfire.deploy.processes import Process
-from backfire.errors import UsageError
+from backfire.deployment import superlink
+from backfire.deployment.operations import down, init, status, up
+from backfire.deployment.processes import Process
+from backfire.errors import DeployError, UsageError
+from backfire.runtimes.grpc import probe
 from small_deployments import free_ports, plan
 
 STUBBORN = (

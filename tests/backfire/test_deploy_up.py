@@ -12,11 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from backfire.deploy import pki, probe, roll, superlink
-from backfire.deploy.layout import DeployError, Deployment
-from backfire.deploy.operations import add, down, init, remove, status, up, up_in_foreground
-from backfire.deploy.play import Play
-from backfire.runtimes.flower_control import control
+from backfire.deployment import node_registry as roll
+from backfire.deployment import pki, superlink
+from backfire.deployment.layout import Deployment
+from backfire.deployment.operations import add, down, init, remove, status, up, up_in_foreground
+from backfire.deployment.play_mode import PlayMode
+from backfire.errors import DeployError
+from backfire.runtimes.flower.control import control
+from backfire.runtimes.grpc import probe
 from small_deployments import AGENTS, plan
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +67,7 @@ def test_up_status_change_down(made, tmp_path):
     with control(made.control, made.ca.read_bytes()) as link:
         link.register(pem, "alice")
     assert status(made.folder).strangers == ["alice"]
-    add(made.folder, "carol", None, Play.PRIVATE)
+    add(made.folder, "carol", None, PlayMode.PRIVATE)
     remove(made.folder, "bob")
     changed = up(made.folder)
     assert (changed.added, sorted(changed.revoked)) == (["carol"], ["alice", "bob"])
@@ -157,7 +160,7 @@ def test_a_revoked_key_stays_revoked(made):
     kept = made.public_key("bob").read_bytes()
     remove(made.folder, "bob")
     up(made.folder)
-    changed = add(made.folder, "bob", None, Play.PRIVATE)
+    changed = add(made.folder, "bob", None, PlayMode.PRIVATE)
     changed.public_key("bob").write_bytes(kept)
     with pytest.raises(DeployError, match="the key of bob was revoked"):
         up(made.folder)

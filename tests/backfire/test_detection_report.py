@@ -7,12 +7,12 @@ import pytest
 from flwr.app import Message, RecordDict
 from rich.console import Console
 
+from backfire.cli.tables import show
 from backfire.play import play
-from backfire.report import render
-from backfire.report.detection import cards, notes, rows, spans
-from backfire.report.detection_chart import Bar, round_bars, share_bars
+from backfire.reporting import render
+from backfire.reporting.charts.detection import Bar, round_bars, share_bars
+from backfire.reporting.detection import cards, notes, rows, spans
 from backfire.runtimes.local import LocalGrid
-from backfire.tables import show
 from small_games import ROOT, small
 
 HOSTILE = "<i>krum"

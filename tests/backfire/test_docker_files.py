@@ -13,7 +13,7 @@ import typer.main
 import yaml
 from packaging.requirements import Requirement
 
-from backfire.cli import app
+from backfire.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -131,7 +131,7 @@ def test_an_agent_is_given_its_own_kit_and_nothing_else(name):
 
 
 def test_what_is_referred_to_is_there(tmp_path):
-    from backfire.deploy.operations import init
+    from backfire.deployment.operations import init
     from small_deployments import plan
 
     init(tmp_path / "table", plan(agents=AGENTS))

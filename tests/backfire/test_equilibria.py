@@ -10,16 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from backfire.analysis.dominance import (
+from backfire.evidence.payoffs.dominance import (
     dominant_column,
     dominant_row,
     dominated_columns,
     dominated_rows,
     eliminate,
 )
-from backfire.analysis.equilibria import resamples, solve, value_over_seeds
-from backfire.analysis.payoffs import payoff_tables
-from backfire.analysis.zero_sum import has_support, mixed_equilibrium, pure_equilibria, value_of
+from backfire.evidence.payoffs.equilibria import resamples, solve, value_over_seeds
+from backfire.evidence.payoffs.matrices import payoff_tables
+from backfire.evidence.payoffs.zero_sum import (
+    has_support,
+    mixed_equilibrium,
+    pure_equilibria,
+    value_of,
+)
 
 # S0 Table 6, what the attackers get: no defence, defence.
 TABLE_6 = np.array([(26.2, 13.7), (8.6, 12.3), (54.2, 18.1), (40.3, 20.3), (12.2, 8.8)])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from backfire.analysis.estimates import (
+from backfire.evidence.estimates import (
     SHARE,
     across_agents,
     difference_bounds,
@@ -17,7 +17,7 @@ from backfire.analysis.estimates import (
     in_heaps,
     two_heaps,
 )
-from backfire.analysis.series import collect
+from backfire.evidence.series import collect
 
 
 def by_hand(values, bounds):

@@ -7,9 +7,9 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
 from flwr.supercore.run import RunNotRunningException
 
-from backfire.runtimes import flower_fleet
-from backfire.runtimes.flower_fleet import Fleet, Session
-from backfire.runtimes.flower_private import identity, stamp_message_id
+from backfire.runtimes.flower import client_api as flower_fleet
+from backfire.runtimes.flower.client_api import Fleet, Session
+from backfire.runtimes.flower.private import identity, stamp_message_id
 
 MOST = 2**20
 

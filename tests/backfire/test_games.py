@@ -12,14 +12,14 @@ from safetensors.numpy import load_file
 
 from backfire.play import PlayError, play
 from backfire.runtimes.local import LocalGrid
-from clients.behaviours.backdoor import Backdoor
+from clients.data_attacks.backdoor import Backdoor
 from learning.data.partition.iid import IID
 from learning.data.sketch import Sketch
-from learning.training.engine import Engine
+from learning.training.engine.engine import Engine
 from learning.wire import RECORD, pack
-from scenarios.errors import ScenarioError
 from scenarios.loader import load, parse
-from server.run_folder import RunFolder
+from scenarios.text.errors import ScenarioError
+from server.store.run_folder import RunFolder
 from small_games import LIBRARY, ROOT, called, small
 
 QUICKSTART = ROOT / "scenarios" / "quickstart.yaml"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sweep_fixture import HOSTILE, rows, sweep, write
 
-from backfire.analysis.card import (
+from backfire.evidence.card import (
     MAX_ENTRIES,
     AttackOnInputs,
     CardScore,
@@ -16,10 +16,10 @@ from backfire.analysis.card import (
     read_card,
     write_card,
 )
-from backfire.analysis.sweep_table import read_sweep
+from backfire.evidence.published.sweep_table import read_sweep
 from backfire.leaderboard.pages import build
 from backfire.leaderboard.standings import benches, masks
-from server.reading import RunFolderError
+from server.errors import RunFolderError
 
 
 def carded(folder, **more):

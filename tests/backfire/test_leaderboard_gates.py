@@ -11,9 +11,9 @@ import pytest
 from card_fixture import card, defended, entry
 from typer.testing import CliRunner
 
-from backfire.analysis.card import read_card, write_card
-from backfire.analysis.estimates import SHARE, estimate
-from backfire.cli import app
+from backfire.cli.main import app
+from backfire.evidence.card import read_card, write_card
+from backfire.evidence.estimates import SHARE, estimate
 from backfire.leaderboard.gates import (
     ATTACKED,
     CLEAN,
@@ -30,10 +30,10 @@ from backfire.leaderboard.scatter import scatter
 from backfire.leaderboard.standings import DEAD_REFERENCE, EDGE, NO_REFERENCE, benches
 from backfire.leaderboard.standings import REMOVED as REMOVED_SCORE
 from backfire.leaderboard.words import nobody, reasons
-from backfire.report.scatter_chart import Spot, scatter_chart
-from backfire.report.text import sentence
+from backfire.reporting.charts.scatter import ScatterPoint, scatter_chart
+from backfire.reporting.text import sentence
 from backfire.sweeps.workers import play_task
-from server.reading import RunFolderError
+from server.errors import RunFolderError
 
 WOBBLE = (0.0, 0.01, -0.01, 0.005, -0.005)
 
@@ -524,9 +524,9 @@ def test_the_picture_shows_each_defence_and_the_least_that_is_asked():
 
 
 def test_points_and_the_limit_stand_where_their_values_are():
-    one = Spot("a", "1", estimate([0.6, 0.6]), estimate([0.25, 0.25], bounds=SHARE))
-    two = Spot("b", "2", estimate([1.0, 1.0]), estimate([1.0, 1.0], bounds=SHARE))
-    nothing = Spot("c", "3", estimate([]), estimate([0.5]))
+    one = ScatterPoint("a", "1", estimate([0.6, 0.6]), estimate([0.25, 0.25], bounds=SHARE))
+    two = ScatterPoint("b", "2", estimate([1.0, 1.0]), estimate([1.0, 1.0], bounds=SHARE))
+    nothing = ScatterPoint("c", "3", estimate([]), estimate([0.5]))
     chart = scatter_chart([one, two, nothing], ("x", "y"), "l", (0.8, "limit"))
     circles = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', chart)
     (x2, y2), (x1, y1) = ([float(v) for v in pair] for pair in circles)
@@ -542,14 +542,16 @@ def test_points_and_the_limit_stand_where_their_values_are():
 
 def test_labels_of_points_at_one_place_do_not_cover_each_other():
     same = estimate([0.5, 0.5], bounds=SHARE)
-    chart = scatter_chart([Spot("a", str(k), same, same) for k in range(8)], ("x", "y"), "l")
+    chart = scatter_chart(
+        [ScatterPoint("a", str(k), same, same) for k in range(8)], ("x", "y"), "l"
+    )
     places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="value"', chart)
     assert len(set(places)) == len(places) == 8
 
 
 def test_names_in_the_picture_stay_text():
     same = estimate([0.5, 0.5], bounds=SHARE)
-    chart = scatter_chart([Spot("<script>", "1", same, same)], ("<b>", "y"), "<i>")
+    chart = scatter_chart([ScatterPoint("<script>", "1", same, same)], ("<b>", "y"), "<i>")
     assert not re.search("<script>|<b>|<i>", chart)
 
 

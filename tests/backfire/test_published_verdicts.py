@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from backfire.analysis.published import RULES, Verdict, p_words, side_by_side
-from backfire.analysis.published_text import markdown, rules_markdown
-from scenarios.published import Published
+from backfire.evidence.published.judging import RULES, ClaimVerdict, p_words, side_by_side
+from backfire.evidence.published.text import markdown, rules_markdown
+from scenarios.sweep.published import Published
 
 
 @dataclass
@@ -74,16 +74,16 @@ def test_a_claim_holds_fails_and_holds_in_part():
     data = rows(FALLS)
     redrawn = {"draw": "redrawn"}
     (held,) = judge([claim({"n": 10, **redrawn}, {"n": 1, **redrawn})], data)
-    assert held.verdict is Verdict.HOLDS
+    assert held.verdict is ClaimVerdict.HOLDS
     (failed,) = judge([claim({"n": 1, **redrawn}, {"n": 10, **redrawn})], data)
-    assert failed.verdict is Verdict.FAILS
+    assert failed.verdict is ClaimVerdict.FAILS
     (part,) = judge([claim({"n": 10}, {"n": 1})], data)
-    assert part.verdict is Verdict.PART
+    assert part.verdict is ClaimVerdict.PART
     assert len(part.comparisons) == 2
     assert "holds in 1 of 2" in part.why
     assert "by draw – fixed: 0 of 1, redrawn: 1 of 1" in part.why
     (open_,) = judge([claim({"n": 10, "draw": "fixed"}, {"n": 1, "draw": "fixed"})], data)
-    assert open_.verdict is Verdict.UNDECIDED
+    assert open_.verdict is ClaimVerdict.UNDECIDED
 
 
 def test_p_values_are_those_of_the_paired_t_test_times_holms_factors():
@@ -108,35 +108,35 @@ def test_p_values_are_those_of_the_paired_t_test_times_holms_factors():
 def test_a_claim_that_one_reading_contradicts_holds_in_part_and_says_so():
     data = rows(FALLS | grid({(10, "fixed"): 0.99, (1, "fixed"): 0.5}))
     (line,) = judge([claim({"n": 10}, {"n": 1})], data)
-    assert line.verdict is Verdict.PART
+    assert line.verdict is ClaimVerdict.PART
     assert "holds in 1 of 2 comparisons, contradicted in 1" in line.why
     (failed,) = judge([claim({"n": 1, "draw": "redrawn"}, {"n": 10, "draw": "redrawn"})], data)
-    assert failed.verdict is Verdict.FAILS
+    assert failed.verdict is ClaimVerdict.FAILS
 
 
 def test_a_margin_and_a_tolerance_decide():
     data = rows(FALLS)
     places = ({"n": 10, "draw": "redrawn"}, {"n": 1, "draw": "redrawn"})
-    assert judge([claim(*places, margin=0.5)], data)[0].verdict is Verdict.HOLDS
-    assert judge([claim(*places, margin=0.9)], data)[0].verdict is Verdict.FAILS
+    assert judge([claim(*places, margin=0.5)], data)[0].verdict is ClaimVerdict.HOLDS
+    assert judge([claim(*places, margin=0.9)], data)[0].verdict is ClaimVerdict.FAILS
     near = {
         "text": "alike",
         "about": {"at": places[0], "defender": "none", "score": "asr", "tolerance": 0.1},
         "than": {"at": places[1], "defender": "none", "score": "asr"},
     }
-    assert judge([near], data)[0].verdict is Verdict.FAILS
+    assert judge([near], data)[0].verdict is ClaimVerdict.FAILS
     near["about"] = {**near["about"], "at": {"n": 10, "draw": "fixed"}}
     near["than"] = {**near["than"], "at": {"n": 1, "draw": "fixed"}}
-    assert judge([near], data)[0].verdict is Verdict.HOLDS
+    assert judge([near], data)[0].verdict is ClaimVerdict.HOLDS
     near["about"] = {**near["about"], "tolerance": 0.001}
-    assert judge([near], data)[0].verdict is Verdict.UNDECIDED
+    assert judge([near], data)[0].verdict is ClaimVerdict.UNDECIDED
 
 
 def test_what_one_side_leaves_out_takes_every_other_value():
     data = rows({((("n", n),), "none"): v for n, v in ((1, 0.9), (2, 0.5), (5, 0.3))})
     (line,) = judge([claim({}, {"n": 1})], data)
     assert [one.first.at["n"] for one in line.comparisons] == [2, 5]
-    assert line.verdict is Verdict.HOLDS
+    assert line.verdict is ClaimVerdict.HOLDS
 
 
 def test_an_axis_that_goes_along_with_a_named_one_counts_as_named():
@@ -145,15 +145,15 @@ def test_an_axis_that_goes_along_with_a_named_one_counts_as_named():
     )
     (alone,) = judge([claim({"n": 9}, {"n": 1})], data)
     assert alone.comparisons == ()
-    assert alone.verdict is Verdict.UNDECIDED
+    assert alone.verdict is ClaimVerdict.UNDECIDED
     (along,) = judge([claim({"n": 9}, {"n": 1})], data, together=[["n", "rate"]])
-    assert along.verdict is Verdict.HOLDS
+    assert along.verdict is ClaimVerdict.HOLDS
 
 
 def test_few_seeds_decide_nothing():
     data = [row for row in rows(FALLS) if row.seed < 2]
     (line,) = judge([claim({"n": 10, "draw": "redrawn"}, {"n": 1, "draw": "redrawn"})], data)
-    assert line.verdict is Verdict.UNDECIDED
+    assert line.verdict is ClaimVerdict.UNDECIDED
     assert "3 seeds are needed" in line.why
 
 
@@ -166,11 +166,11 @@ def test_seeds_that_one_side_lacks_are_left_out():
 @pytest.mark.parametrize(
     ("value", "spread", "comparable", "verdict"),
     [
-        (0.21, None, "yes", Verdict.HOLDS),
-        (0.30, None, "yes", Verdict.FAILS),
-        (0.30, 0.05, "yes", Verdict.FAILS),
-        (0.30, 0.15, "yes", Verdict.HOLDS),
-        (0.21, None, "no: other data", Verdict.NOT_COMPARABLE),
+        (0.21, None, "yes", ClaimVerdict.HOLDS),
+        (0.30, None, "yes", ClaimVerdict.FAILS),
+        (0.30, 0.05, "yes", ClaimVerdict.FAILS),
+        (0.30, 0.15, "yes", ClaimVerdict.HOLDS),
+        (0.21, None, "no: other data", ClaimVerdict.NOT_COMPARABLE),
     ],
 )
 def test_figures(value, spread, comparable, verdict):
@@ -185,8 +185,8 @@ def test_a_figure_stands_once_for_each_value_of_what_it_leaves_out():
     figure = {"at": {"n": 10}, "score": "asr", "value": 0.2}
     lines = side_by_side(block(figures=[figure]), rows(FALLS)).figures
     assert [(line.spot.at["draw"], line.verdict) for line in lines] == [
-        ("fixed", Verdict.FAILS),
-        ("redrawn", Verdict.HOLDS),
+        ("fixed", ClaimVerdict.FAILS),
+        ("redrawn", ClaimVerdict.HOLDS),
     ]
 
 
@@ -194,7 +194,7 @@ def test_wide_intervals_and_missing_scores_decide_nothing():
     data = [Row({}, seed, "none", "asr", value) for seed, value in enumerate((0.1, 0.5, 0.9))]
     figures = [{"score": "asr", "value": 0.5}, {"score": "clean_accuracy", "value": 0.5}]
     wide, missing = side_by_side(block(figures=figures), data).figures
-    assert wide.verdict is missing.verdict is Verdict.UNDECIDED
+    assert wide.verdict is missing.verdict is ClaimVerdict.UNDECIDED
     assert "points wide" in wide.why
     assert "not scored" in missing.why
 
@@ -203,7 +203,7 @@ def test_scores_of_the_defender_are_found_without_a_group():
     data = rows(FALLS, score="clean_accuracy", group="")
     figure = {"at": {"n": 1, "draw": "fixed"}, "score": "clean_accuracy", "value": 0.9}
     (line,) = side_by_side(block(figures=[figure]), data).figures
-    assert (line.group, line.verdict) == ("", Verdict.HOLDS)
+    assert (line.group, line.verdict) == ("", ClaimVerdict.HOLDS)
 
 
 def test_markdown_is_the_same_each_time_and_foreign_text_stays_text():
@@ -276,13 +276,13 @@ def test_what_an_attack_does_to_a_model_that_has_not_learnt_is_void(score, known
     for side in ("less", "than"):
         same[side] = same[side] | {"score": score}
     (plain,) = judge([same], rows(FALLS, score=score))
-    assert plain.verdict is Verdict.PART
+    assert plain.verdict is ClaimVerdict.PART
     (line,) = judge([same], rows(FALLS, score=score) + accuracies(**known))
     assert sum(one.why == "void: the model has not learnt" for one in line.comparisons) == void
     assert [one.verdict for one in line.comparisons] == (
-        [Verdict.UNDECIDED] * 2 if void else [one.verdict for one in plain.comparisons]
+        [ClaimVerdict.UNDECIDED] * 2 if void else [one.verdict for one in plain.comparisons]
     )
-    assert line.verdict is (Verdict.UNDECIDED if void else Verdict.PART)
+    assert line.verdict is (ClaimVerdict.UNDECIDED if void else ClaimVerdict.PART)
     if not void:
         assert line == plain
 
@@ -291,7 +291,7 @@ def test_a_claim_of_accuracy_is_judged_on_dead_models_too():
     side = {"defender": "none", "score": "clean_accuracy"}
     falls = {"text": "x", "less": {**side, "at": {"n": 10}}, "than": {**side, "at": {"n": 1}}}
     (line,) = judge([falls], accuracies(clean_accuracy=(0.9, 0.12)))
-    assert line.verdict is Verdict.HOLDS
+    assert line.verdict is ClaimVerdict.HOLDS
 
 
 def test_a_void_comparison_is_said_and_costs_the_others_nothing():
@@ -303,9 +303,9 @@ def test_a_void_comparison_is_said_and_costs_the_others_nothing():
     one = claim({"n": 10, "draw": "fixed"}, {"n": 1, "draw": "fixed"})
     other = claim({"n": 10, "draw": "redrawn"}, {"n": 1, "draw": "redrawn"})
     void, held = judge([one, other], data)
-    assert void.verdict is Verdict.UNDECIDED
+    assert void.verdict is ClaimVerdict.UNDECIDED
     assert void.why.endswith("; void: the model has not learnt")
-    assert held.verdict is Verdict.HOLDS
+    assert held.verdict is ClaimVerdict.HOLDS
     # It is no test any more: Holm's correction counts the tests alone.
     (alone,) = judge([other], rows(FALLS))
     assert held.comparisons[0].p == alone.comparisons[0].p
@@ -314,9 +314,9 @@ def test_a_void_comparison_is_said_and_costs_the_others_nothing():
 @pytest.mark.parametrize(
     ("comparable", "accuracy", "verdict"),
     [
-        ("yes", 0.12, Verdict.UNDECIDED),
-        ("yes", 0.9, Verdict.HOLDS),
-        ("no: other data", 0.12, Verdict.NOT_COMPARABLE),
+        ("yes", 0.12, ClaimVerdict.UNDECIDED),
+        ("yes", 0.9, ClaimVerdict.HOLDS),
+        ("no: other data", 0.12, ClaimVerdict.NOT_COMPARABLE),
     ],
 )
 def test_a_figure_of_a_dead_model_is_undecided(comparable, accuracy, verdict):
@@ -324,7 +324,7 @@ def test_a_figure_of_a_dead_model_is_undecided(comparable, accuracy, verdict):
     data = rows(FALLS) + accuracies(clean_accuracy=accuracy)
     (line,) = side_by_side(block(figures=[figure], comparable=comparable), data).figures
     assert line.verdict is verdict
-    assert (line.why == "void: the model has not learnt") == (verdict is Verdict.UNDECIDED)
+    assert (line.why == "void: the model has not learnt") == (verdict is ClaimVerdict.UNDECIDED)
 
 
 def played(values, score="asr"):
@@ -341,10 +341,10 @@ def test_a_claim_needs_the_interval_too():
     assert one.p == pytest.approx(stats.ttest_1samp(values, 0.2).pvalue)
     assert one.p < 0.05
     assert one.difference.holds(0.0)
-    assert line.verdict is Verdict.UNDECIDED
+    assert line.verdict is ClaimVerdict.UNDECIDED
     assert "the interval does not bear it out" in line.why
     (clear,) = judge([claim(0.4, {"n": 1})], played(values))
-    assert clear.verdict is Verdict.FAILS
+    assert clear.verdict is ClaimVerdict.FAILS
 
 
 def test_about_needs_the_interval_too():
@@ -354,19 +354,21 @@ def test_about_needs_the_interval_too():
     (line,) = judge([near], played(values))
     assert line.comparisons[0].p < 0.05
     assert line.comparisons[0].difference.high > 0.2
-    assert line.verdict is Verdict.UNDECIDED
+    assert line.verdict is ClaimVerdict.UNDECIDED
     near["about"]["tolerance"] = 0.4
     (line,) = judge([near], played(values))
-    assert line.verdict is Verdict.HOLDS
+    assert line.verdict is ClaimVerdict.HOLDS
 
 
-@pytest.mark.parametrize(("seeds", "verdict"), [(5, Verdict.UNDECIDED), (6, Verdict.HOLDS)])
+@pytest.mark.parametrize(
+    ("seeds", "verdict"), [(5, ClaimVerdict.UNDECIDED), (6, ClaimVerdict.HOLDS)]
+)
 def test_equal_seeds_are_sure_of_nothing_before_there_are_six(seeds, verdict):
     (line,) = judge([claim(0.5, {"n": 1})], played([1.0] * seeds))
     (one,) = line.comparisons
     assert (one.difference.low, one.p) == (None, 2 / 2**seeds)
     assert line.verdict is verdict
-    if verdict is Verdict.UNDECIDED:
+    if verdict is ClaimVerdict.UNDECIDED:
         assert "every seed gave the same difference" in line.why
     assert "all seeds alike, no interval" in line.why
 
@@ -375,7 +377,7 @@ def test_seeds_in_two_heaps_leave_a_claim_open_and_say_why():
     values = [0.95, 0.93, 0.97, 0.96, 0.1]
     (line,) = judge([claim(0.2, {"n": 1})], played(values))
     assert stats.ttest_1samp(values, 0.2).pvalue < 0.05
-    assert line.verdict is Verdict.UNDECIDED
+    assert line.verdict is ClaimVerdict.UNDECIDED
     assert "the seeds fall into two heaps" in line.why
     assert "1 seed at -10.0, 4 at +73.0 to +77.0; above 80 %" in line.why
 
@@ -396,12 +398,12 @@ def test_distances_beyond_1_are_compared_in_their_own_range():
 def test_an_open_claim_says_what_is_not_known():
     values = [0.1, 0.5, 0.2, 0.4, 0.3]
     (less,) = judge([claim(0.31, {"n": 1})], played(values))
-    assert less.verdict is Verdict.UNDECIDED
+    assert less.verdict is ClaimVerdict.UNDECIDED
     assert [one.why for one in less.comparisons] == ["cannot be told apart"]
     side = {"defender": "none", "score": "asr", "at": {"n": 1}}
     near = {"text": "near", "about": {**side, "tolerance": 0.01}, "than": {"value": 0.3}}
     (about,) = judge([near], played(values))
-    assert about.verdict is Verdict.UNDECIDED
+    assert about.verdict is ClaimVerdict.UNDECIDED
     assert [one.why for one in about.comparisons] == [
         "the difference may lie within the tolerance or outside"
     ]

@@ -19,21 +19,29 @@ import pytest
 import torch
 from PIL import Image
 
-from backfire.report import render
-from backfire.report.gallery import exhibits
-from backfire.report.heatmap import colours
-from backfire.report.origins import parameters
-from backfire.report.readings import finding_reading, group_readings
-from backfire.report.removals import counts
-from backfire.report.svg import Scale, element
-from backfire.report.text import counted, fitted, gap_interval, interval, percent, points, sentence
-from server.results import Finding, FindingCode, GameResult, Quarantine, Score
-from server.run_folder import RunFolder, RunFolderError
-from server.scoring.agents import CountedHits
-from server.scoring.findings import is_void, judged
-from server.scoring.groups import group_scores
-from server.scoring.scores import mean_share, share, share_of
-from server.verdict import verdict
+from backfire.reporting import render
+from backfire.reporting.charts.heatmap import colours
+from backfire.reporting.charts.svg import Scale, element
+from backfire.reporting.gallery import exhibits
+from backfire.reporting.origins import parameters
+from backfire.reporting.readings import finding_reading, group_readings
+from backfire.reporting.removals import counts
+from backfire.reporting.text import (
+    counted,
+    fitted,
+    gap_interval,
+    interval,
+    percent,
+    points,
+    sentence,
+)
+from server.referee.findings import is_void, judged
+from server.referee.results import Finding, FindingCode, GameResult, Quarantine, Score
+from server.referee.scoring.agents import CountedHits
+from server.referee.scoring.groups import group_scores
+from server.referee.scoring.scores import mean_share, share, share_of
+from server.referee.verdict import verdict
+from server.store.run_folder import RunFolder, RunFolderError
 
 
 def _load(name: str) -> ModuleType:
@@ -384,8 +392,8 @@ def _fields(model: type) -> set[str]:
     found: set[str] = set()
     for name, info in model.model_fields.items():
         found.add(name)
-        for part in re.findall(r"server\.results\.(\w+)", str(info.annotation)):
-            found |= _fields(getattr(__import__("server.results").results, part))
+        for part in re.findall(r"server\.referee\.results\.(\w+)", str(info.annotation)):
+            found |= _fields(getattr(importlib.import_module("server.referee.results"), part))
     return found
 
 

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from backfire import tables
+from backfire.cli import tables
 from backfire.play import play
 from scenarios.loader import parse
-from server.results import GameResult
+from server.referee.results import GameResult
 from small_games import TINY_DATA
 
 GANG = {

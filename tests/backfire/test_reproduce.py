@@ -9,16 +9,16 @@ import pytest
 from sweep_fixture import rows, sweep, write
 from typer.testing import CliRunner
 
-from backfire.analysis import reproductions
-from backfire.analysis.reproductions import find_reproduction, sizes_of
-from backfire.cli import app
-from backfire.sweep_results import conclude, write_markdown
+from backfire.cli.main import app
+from backfire.evidence.long_table import read_rows
+from backfire.evidence.published import reproductions
+from backfire.evidence.published.reproductions import find_reproduction, sizes_of
 from backfire.sweeps.page_scores import beside, pack, read_scores
-from backfire.sweeps.table import read_rows
-from scenarios.errors import ScenarioError
+from backfire.sweeps.results import conclude, write_markdown
 from scenarios.loader import load_sweep, parse_sweep
-from server.atomic import yaml_bytes
-from server.reading import RunFolderError
+from scenarios.text.errors import ScenarioError
+from server.errors import RunFolderError
+from server.store.atomic import yaml_bytes
 
 FEW = {
     "axes": {"attackers": {"field": "agents.mallory.count", "values": [1, 5]}},

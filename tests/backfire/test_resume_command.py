@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from backfire.cli import app
+from backfire.cli.main import app
 from backfire.errors import INTERRUPTED, TERMINATED
 from backfire.play import play, resume
 from scenarios.loader import load
-from server import checkpoints
-from server.run_folder import RunFolder
+from server.store import checkpoints
+from server.store.run_folder import RunFolder
 
 SCENARIO = """
 name: stoppable
@@ -102,7 +102,7 @@ def test_what_cannot_be_resumed_is_one_line(file, tmp_path, monkeypatch):
 SIGNALS = """
     import os, signal, sys, time
     from pathlib import Path
-    import backfire.cli, backfire.play
+    import backfire.cli.main, backfire.play
 
     file, out = sys.argv[1:]
     for name in ("SIGINT", "SIGTERM"):
@@ -115,7 +115,7 @@ SIGNALS = """
             with open(f"{where}.log", "w") as log:
                 os.dup2(log.fileno(), 2)
                 try:
-                    backfire.cli.main()
+                    backfire.cli.main.main()
                 except SystemExit as end:
                     sys.stderr.flush()
                     os._exit(end.code)

@@ -7,13 +7,13 @@ import pytest
 from sweep_fixture import PUBLISHED, SIDE, rows, sweep, write
 from typer.testing import CliRunner
 
-from backfire.analysis import reproductions
-from backfire.analysis.changed_verdicts import changes
-from backfire.analysis.summaries import summary
-from backfire.analysis.sweep_table import read_sweep
-from backfire.cli import app
-from backfire.sweeps.rows import ScoreRow
-from server.atomic import yaml_bytes
+from backfire.cli.main import app
+from backfire.evidence.published import reproductions
+from backfire.evidence.published.changed import changes
+from backfire.evidence.published.summaries import summary
+from backfire.evidence.published.sweep_table import read_sweep
+from backfire.evidence.rows import ScoreRow
+from server.store.atomic import yaml_bytes
 
 CLAIMS = [
     {

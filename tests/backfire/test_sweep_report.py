@@ -7,18 +7,18 @@ from html.parser import HTMLParser
 import pytest
 from sweep_fixture import HOSTILE, rows, sweep, write
 
-from backfire.analysis.card import card_of, read_card
-from backfire.analysis.estimates import SHARE, estimate
-from backfire.analysis.published_text import markdown
-from backfire.analysis.summaries import summary
-from backfire.analysis.sweep_table import read_sweep, table_of
-from backfire.report.series_chart import Line, Point, series_chart
-from backfire.report.sweep_figures import curves, grids
-from backfire.report.sweep_page import page as page_text
-from backfire.report.sweep_page import render_sweep
-from backfire.report.sweep_tables import agent_tables, cell_table, payoffs, told
-from backfire.sweep_results import conclude
-from server.reading import RunFolderError
+from backfire.evidence.card import card_of, read_card
+from backfire.evidence.estimates import SHARE, estimate
+from backfire.evidence.published.summaries import summary
+from backfire.evidence.published.sweep_table import read_sweep, table_of
+from backfire.evidence.published.text import markdown
+from backfire.reporting.charts.series import PlottedLine, Point, series_chart
+from backfire.reporting.sweeps.figures import curves, grids
+from backfire.reporting.sweeps.page import page as page_text
+from backfire.reporting.sweeps.page import render_sweep
+from backfire.reporting.sweeps.tables import agent_tables, cell_table, payoffs, told
+from backfire.sweeps.results import conclude
+from server.errors import RunFolderError
 
 VOID = {"meta", "br", "image", "line", "rect", "circle", "polyline", "polygon", "img"}
 
@@ -227,7 +227,9 @@ def test_a_band_never_crosses_a_point_without_an_interval():
 
     def drawn(*found):
         points = [Point(x, one) for x, one in enumerate(found)]
-        return str(series_chart([Line("a", "c0", points)], "x", list(range(len(found))), "a"))
+        return str(
+            series_chart([PlottedLine("a", "c0", points)], "x", list(range(len(found))), "a")
+        )
 
     whole = drawn(*sure, *sure)
     assert (whole.count("ribbon"), whole.count("whisker")) == (1, 0)

@@ -20,18 +20,18 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from backfire.cli import app
+from backfire.cli.main import app
+from backfire.evidence.long_table import write_rows
 from backfire.sweeps import ScoreRow, play_sweep, read_rows
 from backfire.sweeps.cells import Player, folder_of
 from backfire.sweeps.folder import SweepFolder
-from backfire.sweeps.playing import Step, _Table
+from backfire.sweeps.playing import Step, _ScoreTable
 from backfire.sweeps.progress import watched
-from backfire.sweeps.table import write_rows
 from backfire.sweeps.workers import Done
 from scenarios.loader import parse, parse_sweep
-from server.atomic import yaml_bytes
-from server.results import GameResult
-from server.run_folder import RunFolder, RunFolderError
+from server.referee.results import GameResult
+from server.store.atomic import yaml_bytes
+from server.store.run_folder import RunFolder, RunFolderError
 from small_games import ROOT
 
 SWEEP = """\
@@ -307,7 +307,7 @@ def test_a_cell_that_kills_its_process_fails_alone(tmp_path):
     sweep = swept("sweep.seeds=1")
     deadly = json.dumps(sweep.cells[1].scenario.resolved())
     folder = SweepFolder.take(tmp_path, sweep)
-    table = _Table(folder, deque(sweep.cells), 4, lambda step: None)
+    table = _ScoreTable(folder, deque(sweep.cells), 4, lambda step: None)
     table.play(lambda: Crew(2, deadly))
     folder.close()
     assert [failure.cell for failure in table.failed] == [sweep.cells[1]]

@@ -10,15 +10,15 @@ import struct
 import pytest
 from typer.testing import CliRunner
 
-from backfire.cli import app
+from backfire.cli.main import app
+from backfire.evidence.long_table import read_rows
+from backfire.evidence.rows import ScoreRow
 from backfire.play import PlayError, play
 from backfire.sweeps.playing import Step
-from backfire.sweeps.rows import ScoreRow
-from backfire.sweeps.table import read_rows
+from backfire.sweeps.tracking import track_sweep
 from backfire.trackers import need_trackers, tracking
-from backfire.trackers.sweeps import track_sweep
 from backfire.trackers.telling import Tracking, flattened
-from scenarios.sweeps import Cell
+from scenarios.sweep.spec import Cell
 from server.events import Event
 from small_games import ROOT, small
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from backfire.analysis.estimates import FALSE_HEAPS
+from backfire.evidence.estimates import FALSE_HEAPS
 from benchmarks.coverage import CASES, SEEDS, Found, measured, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"

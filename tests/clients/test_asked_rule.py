@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from backfire.play import play
+from clients.crafting import view
 from clients.local_training import LocalTraining
-from clients.request import Facts, Known, Request
-from clients.update_attacks import view
-from learning.weights import Layout
+from clients.request import Request, RoundInfo, RuleKnowledge
+from learning.weights import WeightLayout
 from scenarios.loader import parse
-from server.grants import asked_otherwise
+from server.games.knowledge import asked_otherwise
 from strategies.aggregation.base import Context
 from strategies.aggregation.updates import Updates
-from strategies.federated import Line
+from strategies.federated import DefencePipeline
 
 DEFENDERS = {
     "mean": [],
@@ -54,19 +54,19 @@ def scenario(defenders, rounds=2, update="alie_optimised"):
 @pytest.mark.parametrize("defender", DEFENDERS)
 def test_it_has_the_memory_the_shares_and_the_names_of_the_game(defender):
     model = nn.Linear(3, 2)
-    layout, state = Layout(model), model.state_dict()
+    layout, state = WeightLayout(model), model.state_dict()
     draws = torch.Generator().manual_seed(0)
     updates = torch.randn(6, layout.width, generator=draws)
     names = ("honest-01", "honest-02", "honest-03", "honest-04", "mallory-01", "mallory-02")
     shares = (5.0, 1.0, 20.0, 3.0, 2.0, 2.0)
-    rule = Line.of(scenario(DEFENDERS).defenders[defender]).rule
+    rule = DefencePipeline.of(scenario(DEFENDERS).defenders[defender]).rule
     rows = Updates(updates, torch.tensor(shares).double(), names, 2)
     before = Updates(torch.randn(6, layout.width, generator=draws), rows.weights, names, 1)
     memory = rule.aggregate(before, {}, Context()).state
     wanted = rule.aggregate(rows, memory, Context()).update
-    facts = Facts(participants=6, accomplices=2, member=0, boost=10.0, defender=defender)
+    facts = RoundInfo(participants=6, accomplices=2, member=0, boost=10.0, defender=defender)
     request = Request("mallory-01", 2, "attacked", state, None, facts)
-    known = Known(memory, tuple(zip(names, shares, strict=True)))
+    known = RuleKnowledge(memory, tuple(zip(names, shares, strict=True)))
     told = scenario(DEFENDERS)
     seat = view(told, layout, request, state, updates[:4], known)
     torch.testing.assert_close(seat.rule(updates), wanted)
@@ -76,10 +76,10 @@ def test_it_has_the_memory_the_shares_and_the_names_of_the_game(defender):
 
 def test_those_that_are_not_seen_have_the_shares_of_those_that_are():
     model = nn.Linear(3, 2)
-    layout, state = Layout(model), model.state_dict()
-    facts = Facts(participants=6, accomplices=1, defender="mean")
+    layout, state = WeightLayout(model), model.state_dict()
+    facts = RoundInfo(participants=6, accomplices=1, defender="mean")
     request = Request("mallory-01", 1, "attacked", state, None, facts)
-    known = Known({}, (("honest-01", 1.0), ("honest-02", 3.0), ("mallory-01", 4.0)))
+    known = RuleKnowledge({}, (("honest-01", 1.0), ("honest-02", 3.0), ("mallory-01", 4.0)))
     seat = view(scenario(DEFENDERS), layout, request, state, torch.zeros(2, layout.width), known)
     rows = torch.eye(6, layout.width)
     shares = torch.tensor([1.0, 3, 1, 3, 1, 4]) / 13
@@ -111,7 +111,7 @@ def test_in_a_game_the_memory_and_the_shares_are_sent_and_nothing_to_others(tmp_
     heard.clear()
     play(scenario({"clipped": DEFENDERS["clipped"]}, 1, "ipm"), out=tmp_path)
     assert heard
-    assert all(known == Known() or not known.shares for _, known in heard)
+    assert all(known == RuleKnowledge() or not known.shares for _, known in heard)
 
 
 def test_what_no_attacker_is_granted_is_said_and_else_nothing(tmp_path):

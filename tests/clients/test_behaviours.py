@@ -8,11 +8,11 @@ import torch
 from found_methods import cases
 from pydantic import ValidationError
 
-from clients.behaviours.backdoor import Backdoor
-from clients.behaviours.base import Behaviour, Seat, Share
-from clients.behaviours.benign import Benign
-from clients.behaviours.clean_label import CleanLabel
-from clients.behaviours.label_flip import LabelFlip
+from clients.data_attacks.backdoor import Backdoor
+from clients.data_attacks.base import AgentContext, Behaviour, Share
+from clients.data_attacks.benign import Benign
+from clients.data_attacks.clean_label import CleanLabel
+from clients.data_attacks.label_flip import LabelFlip
 from learning.method import discover
 from learning.surrogate import surrogate
 from learning.triggers.distributed import Distributed
@@ -27,9 +27,9 @@ def make_share(rows: int = 40, run: int = 12, seed: int = 0) -> Share:
     return Share(x[:rows], y[:rows], x[rows:], y[rows:])
 
 
-def seat(**changes: object) -> Seat:
+def seat(**changes: object) -> AgentContext:
     fields = {"name": "m-1", "group": "m", "index": 0, "count": 2, "seed": 5, "classes": 4}
-    return Seat(**{**fields, **changes})
+    return AgentContext(**{**fields, **changes})
 
 
 def test_benign_agent_contributes_its_share_and_has_no_backdoor():
@@ -245,7 +245,7 @@ def test_clean_label_does_not_stand_still_where_its_surrogate_is_sure(monkeypatc
     def scaled(*args, **kwargs):
         return Scaled(surrogate(*args, **kwargs), factor)
 
-    monkeypatch.setattr("clients.behaviours.clean_label.surrogate", scaled)
+    monkeypatch.setattr("clients.data_attacks.clean_label.surrogate", scaled)
     behaviour = CleanLabel(target=1, poison_rate=1, epsilon=0.2, steps=5, trigger=inert)
     play = behaviour.play(share, seat(classes=2))
     assert play.poisoned.sum() == (share.y_train == 1).sum()
@@ -316,7 +316,7 @@ HOUSE: dict[str, list[dict[str, object]]] = {
     "clean_label": [FAST, {**FAST, "norm": "l2", "rate_of": "share", "trigger": {"kind": "ell"}}],
     "label_flip": [{}, {"mode": "mirror"}],
 }
-FOUND = discover(Behaviour, "clients.behaviours")
+FOUND = discover(Behaviour, "clients.data_attacks")
 CASES = cases(FOUND, HOUSE)
 
 

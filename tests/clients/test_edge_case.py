@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from clients.behaviours.base import Seat, Share
-from clients.behaviours.edge_case import EdgeCase
+from clients.data_attacks.base import AgentContext, Share
+from clients.data_attacks.edge_case import EdgeCase
 
-SEAT = Seat("m-1", "m", 0, 2, 5, 4)
+SEAT = AgentContext("m-1", "m", 0, 2, 5, 4)
 
 
 def rows(*values: float) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_the_tail_is_what_lies_farthest_from_the_mean_of_the_class():
 )
 def test_the_size_of_the_tail(tail, rounding, count):
     given = share(np.linspace(0, 1, 10), [0] * 10, [0.5], [0])
-    seat = Seat("m-1", "m", 0, 2, 5, 4, rounding=rounding)
+    seat = AgentContext("m-1", "m", 0, 2, 5, 4, rounding=rounding)
     play = EdgeCase(source=0, tail=tail).play(given, seat)
     assert play.poisoned.sum() == count
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.updates.line_search import _best, _brackets, _golden, grid
-from clients.updates.vectors import length, times
+from clients.update_attacks.parts.line_search import _best, _brackets, _golden, grid
+from clients.update_attacks.parts.vectors import length, times
 
 RATIO = (sqrt(5) - 1) / 2
 

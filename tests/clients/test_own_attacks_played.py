@@ -7,7 +7,7 @@ import torch
 
 from clients.agents import Agents
 from clients.local_training import LocalTraining
-from clients.request import Facts, Request
+from clients.request import Request, RoundInfo
 from learning.worlds import ATTACKED
 from scenarios.loader import parse
 from scenarios.participation import Participation
@@ -40,7 +40,7 @@ class Round:
             scenario, agents, data.shape, data.classes, Participation(scenario)
         )
         initial = training._engine.initial().module.state_dict()
-        self.layout, self.facts = training._layout, Facts(participants=3, **facts)
+        self.layout, self.facts = training._layout, RoundInfo(participants=3, **facts)
         first = training.train([self.asked("honest-01", 1, initial, None)])[0]
         start = {name: torch.from_numpy(value) for name, value in first.items()}
         sent = training.train([self.asked("mallory", 2, start, initial)])[0]

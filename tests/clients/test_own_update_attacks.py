@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from clients.updates.base import Before, View
-from clients.updates.boosted import Boosted
-from clients.updates.constrain_and_scale import ConstrainAndScale
-from clients.updates.gaussian import Gaussian
-from clients.updates.model_replacement import ModelReplacement
-from clients.updates.neurotoxin import Neurotoxin
-from clients.updates.projected_gradient import ProjectedGradient
-from clients.updates.sign_flip import SignFlip
-from clients.updates.vectors import length, times
-from clients.updates.zero import Zero
+from clients.update_attacks.base import Before, View
+from clients.update_attacks.boosted import Boosted
+from clients.update_attacks.constrain_and_scale import ConstrainAndScale
+from clients.update_attacks.gaussian import Gaussian
+from clients.update_attacks.model_replacement import ModelReplacement
+from clients.update_attacks.neurotoxin import Neurotoxin
+from clients.update_attacks.parts.vectors import length, times
+from clients.update_attacks.projected_gradient import ProjectedGradient
+from clients.update_attacks.sign_flip import SignFlip
+from clients.update_attacks.zero import Zero
 
 BOOSTED = (ModelReplacement, ConstrainAndScale, ProjectedGradient, Neurotoxin)
 

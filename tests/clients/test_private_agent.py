@@ -9,10 +9,10 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from backfire.runtimes import grpc_agent
-from backfire.runtimes.flower_private import identity
+from backfire.runtimes.flower.private import identity
+from backfire.runtimes.grpc import agent as grpc_agent
 from clients.agent_file import AgentFileError, read_agent
-from clients.agreement import Refused
+from clients.agreement import AgreementRefused
 from clients.private import private_app
 from learning.weights import to_arrays
 from learning.wire import DECLINED, RECORD, pack
@@ -189,7 +189,7 @@ class TestAgreement:
     )
     def test_refusals(self, kit, text, changes, line):
         agent = read_agent(kit(text))
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(AgreementRefused) as caught:
             private_app(agent, scenario(**changes), TABLE)
         assert line in str(caught.value)
         assert str(caught.value).isprintable()
@@ -205,12 +205,12 @@ class TestAgreement:
         ],
     )
     def test_data_that_do_not_fit(self, kit, told, line):
-        with pytest.raises(Refused, match=line):
+        with pytest.raises(AgreementRefused, match=line):
             private_app(read_agent(kit()), scenario(), json.dumps(told))
 
     def test_a_scenario_of_more_than_a_mib_is_not_read(self, kit):
         long = scenario(description="x" * 2**20)
-        with pytest.raises(Refused, match="at most 1 MiB"):
+        with pytest.raises(AgreementRefused, match="at most 1 MiB"):
             private_app(read_agent(kit()), long, TABLE)
 
     def test_what_fits_is_played(self, kit):
@@ -223,12 +223,12 @@ class TestAgreement:
         """Whatever the server asks for; its scenario was accepted as a federated one."""
         agent = read_agent(kit("accept: {games: [federated]}\n"))
         app = private_app(agent, scenario(game="federated"), TABLE)
-        with pytest.raises(Refused, match="hands no rows over in a federated game"):
+        with pytest.raises(AgreementRefused, match="hands no rows over in a federated game"):
             asked(app, "query.contribute")
 
     def test_nothing_is_trained_in_pooled_games(self, kit):
         app = private_app(read_agent(kit()), scenario(), TABLE)
-        with pytest.raises(Refused, match="trains nothing in a pooled game"):
+        with pytest.raises(AgreementRefused, match="trains nothing in a pooled game"):
             asked(app, "train.update", round=1, world="attacked")
 
     def test_no_more_is_trained_than_accepted(self, kit):
@@ -240,14 +240,14 @@ class TestAgreement:
         context = Context(1, 2, {}, RecordDict(), {})
         for _ in range(2):
             assert app(Message(model, 2, "train.update"), context).content.array_records
-        with pytest.raises(Refused, match="so many trainings"):
+        with pytest.raises(AgreementRefused, match="so many trainings"):
             app(Message(model, 2, "train.update"), context)
 
     @pytest.mark.parametrize("game", ["pooled", "federated"])
     def test_an_owner_may_hand_nothing_over_to_the_referee(self, kit, game):
         agent = read_agent(kit("accept: {max_run_time_share: 0}\n"))
         app = private_app(agent, scenario(game=game), TABLE)
-        with pytest.raises(Refused, match="hands nothing over for the referee"):
+        with pytest.raises(AgreementRefused, match="hands nothing over for the referee"):
             asked(app, "query.reveal", part="run_time")
 
 
@@ -293,7 +293,7 @@ class TestSecrets:
     def test_nor_does_one_that_rehearses_unless_its_owner_says_so(self, kit, bait):
         group = [{"name": "anna", "behaviour": {"kind": "benign"}}]
         told = scenario(data={"kind": "npz", "path": str(bait)}, agents=group)
-        with pytest.raises(Refused, match="reads no files that a scenario names"):
+        with pytest.raises(AgreementRefused, match="reads no files that a scenario names"):
             private_app(read_agent(kit("play: scenario\n")), told, TABLE)
         assert str(bait) not in _OPENED
         agent = read_agent(kit("play: scenario\naccept: {files: true}\n"))
@@ -342,7 +342,7 @@ class TestSecrets:
 
     def test_a_refusal_keeps_its_line_through_flowers_wrapping(self):
         outer = RuntimeError("wrapped")
-        outer.__cause__ = Refused("anna does not play", "because of 7")
+        outer.__cause__ = AgreementRefused("anna does not play", "because of 7")
         assert grpc_agent._explained(outer, discreet=True) == (
             DECLINED,
             "anna does not play",
@@ -369,7 +369,7 @@ def _failing(make, *args):
 
 
 def test_the_kit_that_deploy_makes_is_read(tmp_path):
-    from backfire.deploy.operations import init
+    from backfire.deployment.operations import init
     from small_deployments import plan
 
     made = init(tmp_path / "table", plan(agents=["anna"]))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from flwr.app import Message
 
-from backfire.report import tables
-from backfire.runtimes.flower_private import identity
+from backfire.reporting import tables
+from backfire.runtimes.flower.private import identity
 from backfire.runtimes.local import LocalGrid
 from clients.agent_file import Accept, AgentFile
 from clients.agents import deal_scenario
@@ -16,11 +16,11 @@ from clients.app import create_apps
 from clients.private import private_app
 from learning.wire import RECORD, pack
 from scenarios.loader import parse
-from server.agents_table import agents_table
-from server.both import play_both
 from server.events import ignore
-from server.federated import play_federated
-from server.pooled import play_pooled
+from server.games.both import play_both
+from server.games.federated import play_federated
+from server.games.pooled import play_pooled
+from server.store.agents_table import agents_table
 
 PLAYS = {"pooled": play_pooled, "federated": play_federated, "both": play_both}
 

@@ -7,19 +7,19 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from backfire.play import play
-from clients.update_attacks import crafted
-from clients.updates.base import UpdateAttack, View
-from clients.updates.conformance import check_attack
-from clients.updates.sign_flip import SignFlip
-from clients.updates.statistics import Statistics
-from learning.weights import Layout
-from server.updates import check_update
+from clients.conformance import check_attack
+from clients.crafting import crafted
+from clients.update_attacks.base import UpdateAttack, View
+from clients.update_attacks.sign_flip import SignFlip
+from clients.update_attacks.statistics import Statistics
+from learning.weights import WeightLayout
+from server.wire.updates import check_update
 from small_games import ROOT, small
 
 
 def handed_over(attack, model):
     """Return the state before and after an agent with this attack has trained."""
-    layout = Layout(model)
+    layout = WeightLayout(model)
     own = {name: value + 1 for name, value in model.state_dict().items()}
     start = layout.flat(model.state_dict())
     update = layout.flat(own) - start

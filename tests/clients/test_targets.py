@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from clients.behaviours.base import Seat
-from clients.targets import (
+from clients.data_attacks.base import AgentContext
+from clients.data_attacks.parts.targets import (
     DistinctTarget,
     FixedTarget,
     NextTarget,
@@ -22,8 +22,8 @@ from clients.targets import (
 ANY = TypeAdapter(Target)
 
 
-def seat(index: int = 0, count: int = 5, classes: int = 10, seed: int = 0) -> Seat:
-    return Seat(f"m-{index}", "m", index, count, seed, classes)
+def seat(index: int = 0, count: int = 5, classes: int = 10, seed: int = 0) -> AgentContext:
+    return AgentContext(f"m-{index}", "m", index, count, seed, classes)
 
 
 def labels(target, count: int, classes: int = 10) -> list[int]:

@@ -7,12 +7,12 @@ import torch
 from found_methods import check_source
 from pydantic import ConfigDict, ValidationError, model_serializer
 
-from clients.updates.base import LocalPlan, NotGranted, UpdateAttack
-from clients.updates.conformance import check_attack
+from clients.conformance import check_attack
+from clients.update_attacks.base import LocalPlan, NotGranted, UpdateAttack
 from learning.method import discover
-from learning.training.job import Steering
+from learning.training.job import UpdateConstraint
 
-ATTACKS = discover(UpdateAttack, "clients.updates")
+ATTACKS = discover(UpdateAttack, "clients.update_attacks")
 # Parameters to play with besides an attack's own examples.
 MORE = {
     "gaussian": [{"mode": "add", "sigma": 0.1}],
@@ -96,19 +96,19 @@ def test_honest_attacks_and_plans_conform():
     free = lambda before: torch.ones(len(before.start), dtype=torch.bool)  # noqa: E731
     for plan in (
         LocalPlan(epochs=3, rate=0.1, honest=True),
-        LocalPlan(steering=Steering(gain=0.5, pull=1.0, radius=2.0, project="epoch")),
+        LocalPlan(steering=UpdateConstraint(gain=0.5, pull=1.0, radius=2.0, project="epoch")),
     ):
         check_attack(planning(plan))
 
     class Free(Honest):
         def plan(self, before):
-            return LocalPlan(steering=Steering(free=free(before)))
+            return LocalPlan(steering=UpdateConstraint(free=free(before)))
 
     check_attack(Free())
 
 
 def mask(width, dtype=torch.bool):
-    return LocalPlan(steering=Steering(free=torch.ones(width, dtype=dtype)))
+    return LocalPlan(steering=UpdateConstraint(free=torch.ones(width, dtype=dtype)))
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def mask(width, dtype=torch.bool):
         (LocalPlan(rate=0.0), "rate > 0"),
         (LocalPlan(rate=float("nan")), "rate > 0"),
         (LocalPlan(honest=1), "honest as a bool"),
-        (LocalPlan(steering=Steering(gain=float("inf"))), "finite gain"),
-        (LocalPlan(steering=Steering(pull=-1.0)), "pull >= 0"),
-        (LocalPlan(steering=Steering(radius=-1.0)), "radius >= 0"),
-        (LocalPlan(steering=Steering(project="never")), "step or epoch"),
+        (LocalPlan(steering=UpdateConstraint(gain=float("inf"))), "finite gain"),
+        (LocalPlan(steering=UpdateConstraint(pull=-1.0)), "pull >= 0"),
+        (LocalPlan(steering=UpdateConstraint(radius=-1.0)), "radius >= 0"),
+        (LocalPlan(steering=UpdateConstraint(project="never")), "step or epoch"),
         (mask(5), "free as bool"),
         (mask(33, torch.float32), "free as bool"),
     ],

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from clients.updates.alie import UNBOUNDED, Alie, z_max
-from clients.updates.alie_optimised import AlieOptimised
-from clients.updates.base import NotGranted, View
-from clients.updates.ipm import Ipm
-from clients.updates.ipm_optimised import IpmOptimised
-from clients.updates.line_search import grid
-from clients.updates.mimic import Mimic
-from clients.updates.min_max import MinMax
-from clients.updates.min_sum import MinSum
+from clients.update_attacks.alie import UNBOUNDED, Alie, z_max
+from clients.update_attacks.alie_optimised import AlieOptimised
+from clients.update_attacks.base import NotGranted, View
+from clients.update_attacks.ipm import Ipm
+from clients.update_attacks.ipm_optimised import IpmOptimised
+from clients.update_attacks.mimic import Mimic
+from clients.update_attacks.min_max import MinMax
+from clients.update_attacks.min_sum import MinSum
+from clients.update_attacks.parts.line_search import grid
 from learning.method import discover
 from strategies.aggregation.base import Context
 from strategies.aggregation.krum import Krum
@@ -487,13 +487,13 @@ def test_columns_are_treated_alike_whatever_their_number(monkeypatch):
     rows = honest(6, d=50)
     seen = view(rows, rule=deployed(TrimmedMean(f=M)))
     whole = [attack.craft(seen).numpy() for attack in ALL]
-    monkeypatch.setattr("clients.updates.moments.COLUMNS", 7)
+    monkeypatch.setattr("clients.update_attacks.parts.moments.COLUMNS", 7)
     parts = [attack.craft(seen).numpy() for attack in ALL]
     np.testing.assert_allclose(whole, parts, rtol=1e-7, atol=1e-9)
 
 
 def test_they_are_found_and_say_where_their_numbers_come_from():
-    found = discover(type(PLAIN[0]).__mro__[1], "clients.updates")
+    found = discover(type(PLAIN[0]).__mro__[1], "clients.update_attacks")
     for attack in {type(a) for a in ALL}:
         assert found[attack().kind] is attack
         assert attack.paper

@@ -15,11 +15,11 @@ from reachable import arrays, reachable
 
 from backfire.play import play
 from backfire.runtimes.local import LocalGrid
-from clients.updates.base import NotGranted
-from clients.updates.sign_flip import SignFlip
+from clients.update_attacks.base import NotGranted
+from clients.update_attacks.sign_flip import SignFlip
 from learning.wire import RECORD
 from scenarios.loader import parse
-from server.grants import Grants
+from server.games.knowledge import KnowledgeGrants
 
 HONEST = ("honest-01", "honest-02", "honest-03")
 ONES, TWOS = ("ones-01", "ones-02"), ("twos-01", "twos-02")
@@ -194,7 +194,7 @@ def test_the_view_tells_the_numbers_of_the_round(games):
 def test_the_boost_is_one_over_the_share_of_the_rows_of_the_round():
     """Audit M23: neither the number of participants nor a share among all agents."""
     rows = {name: 10 * (at + 1) for at, name in enumerate((*HONEST, *ONES, *TWOS))}
-    grants = Grants(scenario(), rows, layout=None)
+    grants = KnowledgeGrants(scenario(), rows, layout=None)
     invited = (HONEST[0], HONEST[2], ONES[1])
     ask = grants.first_ask(("mean", "attacked", ""), ONES[1], 1, invited, None, None)
     assert ask.told["boost"] == (10 + 30 + 50) / 50

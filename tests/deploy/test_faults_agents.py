@@ -12,7 +12,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from backfire.deploy.operations import status
+from backfire.deployment.operations import status
 from backfire.play import play
 from live_deployments import Live, Running, codes, game, missed, replayed, said, weights
 

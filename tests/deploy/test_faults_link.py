@@ -8,7 +8,7 @@ import time
 import pytest
 
 from backfire.play import PlayError, play, resume
-from backfire.runtimes import flower_link
+from backfire.runtimes.flower import server_api as flower_link
 from live_deployments import Live, game, missed, weights
 
 # The SuperLink gives up a run, and takes agents for gone, a minute after it last heard of them.

@@ -28,13 +28,13 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
-from backfire.deploy import superlink
-from backfire.deploy.operations import Play
+from backfire.deployment import superlink
+from backfire.deployment.play_mode import PlayMode
 from backfire.play import play
-from backfire.runtimes.bundles import KIND, MAGIC, NAME
-from backfire.runtimes.flower_private import stamp_message_id
-from backfire.runtimes.flower_superlink import PIECES
-from backfire.runtimes.grpc_table import ECHO
+from backfire.runtimes.flower.private import stamp_message_id
+from backfire.runtimes.flower.superlink import PIECES
+from backfire.runtimes.grpc.server import ECHO
+from backfire.runtimes.packed_arrays import KIND, MAGIC, NAME
 from hostile_agents import HostileAgent, resident
 from learning.wire import RECORD, pack
 from scenarios.loader import parse
@@ -192,7 +192,7 @@ class Mallory:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("game") / "table"
-    with deployed(folder, play=Play.SCENARIO, hosts=["127.0.0.1"]) as made:
+    with deployed(folder, play=PlayMode.SCENARIO, hosts=["127.0.0.1"]) as made:
         yield made
 
 

@@ -15,11 +15,14 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.node_pb2 import Node
 from typer.testing import CliRunner
 
-from backfire.cli import app
-from backfire.deploy import pki
-from backfire.deploy.operations import remove, up
-from backfire.runtimes import flower_fleet, flower_superlink, grpc_agent, refusals
-from backfire.runtimes.flower_link import FleetError
+from backfire.cli.main import app
+from backfire.deployment import pki
+from backfire.deployment.operations import remove, up
+from backfire.runtimes.flower import client_api as flower_fleet
+from backfire.runtimes.flower import refusals
+from backfire.runtimes.flower import superlink as flower_superlink
+from backfire.runtimes.flower.server_api import FleetError
+from backfire.runtimes.grpc import agent as grpc_agent
 from hostile_agents import HostileAgent, closing, kept
 from small_deployments import deployed, free_ports
 
@@ -166,7 +169,9 @@ def test_t20_a_second_process_with_the_same_key_is_refused_and_the_first_goes_on
 def test_an_agent_that_comes_while_the_last_one_still_counts_waits_for_it(table, tmp_path):
     """As after kill -9: it tells why it waits, and is connected as soon as the key is free."""
     kit, told, stop = kit_of(table, tmp_path / "kit"), [], threading.Event()
-    seat = grpc_agent.Seat("anna", table.fleet_here, kit / "key", kit / "ca.crt", 2**20)
+    seat = grpc_agent.ConnectionSettings(
+        "anna", table.fleet_here, kit / "key", kit / "ca.crt", 2**20
+    )
     with closing(HostileAgent.of(table, "anna")) as first:
         first.activate()
 
@@ -184,7 +189,9 @@ def test_an_agent_that_comes_while_the_last_one_still_counts_waits_for_it(table,
 
 def test_a_revoked_agent_ends_and_says_so(table, tmp_path):
     kit, told, removed = kit_of(table, tmp_path / "kit", "ben"), [], threading.Event()
-    seat = grpc_agent.Seat("ben", table.fleet_here, kit / "key", kit / "ca.crt", 2**20)
+    seat = grpc_agent.ConnectionSettings(
+        "ben", table.fleet_here, kit / "key", kit / "ca.crt", 2**20
+    )
     stop = threading.Event()
 
     def tell(line):
@@ -207,7 +214,9 @@ def test_a_revoked_agent_ends_and_says_so(table, tmp_path):
 def test_a_failed_connection_does_not_end_the_process(tmp_path, table):
     """Flower's own way is to end it, by force after five seconds."""
     kit = kit_of(table, tmp_path / "kit", key=pki.agent_key()[0])
-    seat = grpc_agent.Seat("anna", table.fleet_here, kit / "key", kit / "ca.crt", 2**20)
+    seat = grpc_agent.ConnectionSettings(
+        "anna", table.fleet_here, kit / "key", kit / "ca.crt", 2**20
+    )
     threads = {thread.name for thread in threading.enumerate()}
     with pytest.raises(FleetError, match="does not know"):
         grpc_agent.serve(seat, lambda *_: None, lambda _: None, threading.Event(), 0.0)

@@ -24,15 +24,22 @@ from flwr.supercore.inflatable.inflatable_object import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backfire.deploy import pki
-from backfire.runtimes import flower_link, grpc_agent
-from backfire.runtimes.bundles import KIND, MAGIC, NAME, bundled
-from backfire.runtimes.flower_link import LinkGrid, NotTaken
-from backfire.runtimes.flower_parcels import PIECE_BYTES, Limits, Malformed, Parcel, TooLarge
-from backfire.runtimes.flower_private import Run, identity, stamp_message_id
-from backfire.runtimes.grpc_table import ECHO, GuardedGrid
+from backfire.deployment import pki
+from backfire.runtimes.flower import server_api as flower_link
+from backfire.runtimes.flower.chunked_messages import (
+    PIECE_BYTES,
+    Limits,
+    Malformed,
+    Parcel,
+    TooLarge,
+)
+from backfire.runtimes.flower.private import Run, identity, stamp_message_id
+from backfire.runtimes.flower.server_api import LinkGrid, NotTaken
+from backfire.runtimes.grpc import agent as grpc_agent
+from backfire.runtimes.grpc.server import ECHO, GuardedGrid
+from backfire.runtimes.packed_arrays import KIND, MAGIC, NAME, bundled
 from learning.wire import DECLINED, RECORD, REFUSED, Expected, pack, unpack
-from server.exchange import Ask, Exchange
+from server.wire.exchange import Ask, Exchange
 
 NODES = {"anna": 11, "ben": 12}
 WANTED = {"x": Expected("float32", (4,))}
@@ -584,7 +591,7 @@ def test_t27_an_agent_answers_what_it_does_not_take(tmp_path):
     """Its line is the server's quarantine: the limit is the owner's."""
     request = Message(RecordDict(), 11, "train.update")
     link, told = Refusing(request), []
-    seat = grpc_agent.Seat("anna", "x:1", tmp_path, tmp_path, 5 * MIB)
+    seat = grpc_agent.ConnectionSettings("anna", "x:1", tmp_path, tmp_path, 5 * MIB)
     assert grpc_agent._Agent(seat, lambda *_: None, told.append).answer(link)
     (reply,) = link.pushed
     assert reply.error.code == REFUSED

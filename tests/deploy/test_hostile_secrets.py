@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backfire.deploy.operations import status
-from server.results import GameResult
+from backfire.deployment.operations import status
+from server.referee.results import GameResult
 from small_deployments import deployed
 
 ROOT = Path(__file__).parents[2]

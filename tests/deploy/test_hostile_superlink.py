@@ -21,9 +21,10 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import Message, Metadata, ObjectTree, PushObjectRequest
 from flwr.proto.node_pb2 import Node
 
-from backfire.deploy import pki, probe, superlink
-from backfire.runtimes.flower_parcels import PIECE_BYTES
-from backfire.runtimes.flower_superlink import KEY_IN_USE, MESSAGE_BYTES, PIECES, UNKNOWN_KEY
+from backfire.deployment import pki, superlink
+from backfire.runtimes.flower.chunked_messages import PIECE_BYTES
+from backfire.runtimes.flower.superlink import KEY_IN_USE, MESSAGE_BYTES, PIECES, UNKNOWN_KEY
+from backfire.runtimes.grpc import probe
 from hostile_agents import HostileAgent, closing, code, kept, resident
 from small_deployments import deployed
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from backfire.cli import app
+from backfire.cli.main import app
 from small_deployments import AGENTS, free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def test_every_command_of_the_pages_exists(line):
 
 
 def test_the_pages_name_files_and_ports_that_are():
-    from backfire.deploy.layout import CONTROL_HOST, Settings
+    from backfire.deployment.layout import CONTROL_HOST, Settings
 
     settings = Settings(host="x", agents=("a",))
     assert f"| {settings.fleet_port} `fleet_port`" in PAGE

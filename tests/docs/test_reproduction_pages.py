@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from backfire.cli import app
-from backfire.summary_pages import filled, is_marked, played_of
+from backfire.cli.main import app
 from backfire.sweeps.page_scores import SUFFIX
+from backfire.sweeps.summary_pages import filled, is_marked, played_of
 
 PAGES = Path(__file__).parents[2] / "docs" / "reproductions"
 SCORES = sorted(PAGES.glob(f"*{SUFFIX}"))

@@ -10,7 +10,7 @@ import pytest
 import typer.main
 import yaml
 
-from backfire.cli import app
+from backfire.cli.main import app
 from backfire.play import play
 from clients.agent_file import read_agent
 from clients.private import private_app

@@ -21,7 +21,7 @@ from torch import nn
 from learning.attacks.ascent import Ball, Inputs, direction, probe
 from learning.attacks.fgsm import FGSM
 from learning.attacks.losses import cross_entropy, margin, objectives, scaled_cross_entropy, unit_of
-from learning.attacks.pace import Adaptive, Constant, checkpoints
+from learning.attacks.pace import Adaptive, ConstantPace, checkpoints
 from learning.attacks.pgd import PGD
 from learning.attacks.worst import Worst
 from learning.surrogate import surrogate
@@ -308,7 +308,7 @@ def test_steps_that_overshoot_are_halved_from_the_best_point():
     seen, pace = walk(lambda at: Adaptive(ball, 0.5, 50, at), 50)
     assert abs(seen[-1] - 0.6) < 0.01
     assert float(pace._size) < 0.5 / 2**3
-    fixed, _ = walk(lambda at: Constant(ball, 0.5), 50)
+    fixed, _ = walk(lambda at: ConstantPace(ball, 0.5), 50)
     assert abs(fixed[-1] - 0.6) > 0.05
 
 

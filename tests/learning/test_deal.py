@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 import learning
 from learning.data.base import DataError, DataSet, DataSource
-from learning.data.deal import (
-    contributed_rows,
-    deal,
-    poison_count,
-    reference_share,
-    split_share,
-)
 from learning.data.digits import Digits
 from learning.data.partition.base import Partition
 from learning.data.partition.by_class import ByClass
 from learning.data.partition.dirichlet import Dirichlet
 from learning.data.partition.iid import IID
 from learning.data.partition.sampled import Sampled
+from learning.data.partitioning import (
+    contributed_rows,
+    deal,
+    poison_count,
+    reference_share,
+    split_share,
+)
 from learning.data.rows import in_proportion
 from learning.data.synthetic import Synthetic
 from learning.pool import DEFENDER
@@ -334,7 +334,7 @@ def test_unknown_rounding():
 
 SCRIPT = """
 import hashlib, json
-from learning.data.deal import deal, split_share
+from learning.data.partitioning import deal, split_share
 from learning.data.partition.dirichlet import Dirichlet
 from learning.data.synthetic import Synthetic
 table = deal(Synthetic(train_rows=90, merge=True), agents=["a", "b", "c"], defender_share=0.3,

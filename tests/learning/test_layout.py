@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from learning.weights import Layout
+from learning.weights import WeightLayout
 
 
 class Shared(nn.Module):
@@ -22,7 +22,7 @@ class Shared(nn.Module):
 
 def test_each_memory_counts_once_and_the_other_names_follow():
     model = Shared()
-    layout = Layout(model)
+    layout = WeightLayout(model)
     assert layout.weights == (
         "a.weight", "a.bias", "b.bias", "c.bias", "norm.weight", "norm.bias",
     )  # fmt: skip
@@ -39,7 +39,7 @@ def test_each_memory_counts_once_and_the_other_names_follow():
 
 def test_what_follows_is_laid_out_in_its_own_way():
     model = Shared()
-    layout, state = Layout(model), model.state_dict()
+    layout, state = WeightLayout(model), model.state_dict()
     moved = layout.unflat(torch.arange(layout.width).float(), layout.rest(state))
     assert torch.equal(moved["a.weight"], torch.arange(12.0).view(4, 3))
     assert torch.equal(moved["b.weight"], moved["a.weight"])
@@ -51,7 +51,7 @@ def test_what_follows_is_laid_out_in_its_own_way():
 def test_a_buffer_that_is_a_parameter_under_another_name_follows_it():
     model = nn.Linear(2, 2)
     model.register_buffer("copy", model.weight.data)
-    layout = Layout(model)
+    layout = WeightLayout(model)
     assert layout.weights == ("weight", "bias")
     assert layout.buffers == ()
 
@@ -62,16 +62,16 @@ def test_entries_that_share_a_part_of_their_memory_are_refused():
     model.register_buffer("some", whole[:4])
     model.register_buffer("others", whole[2:])
     with pytest.raises(ValueError, match="'others' and 'some', which share a part"):
-        Layout(model)
+        WeightLayout(model)
     model = nn.Module()
     model.register_buffer("some", whole[:3])
     model.register_buffer("others", whole[3:])
-    assert Layout(model).buffers == ("some", "others")
+    assert WeightLayout(model).buffers == ("some", "others")
 
 
 def test_a_plain_model_is_laid_out_as_pytorch_lists_its_parameters():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
-    layout = Layout(model)
+    layout = WeightLayout(model)
     assert list(layout.weights) == [name for name, _ in model.named_parameters()]
     assert layout.variances == {"1.running_var": 1e-5}
     vector = torch.cat([weight.flatten() for weight in model.parameters()])
@@ -80,15 +80,15 @@ def test_a_plain_model_is_laid_out_as_pytorch_lists_its_parameters():
 
 def test_a_model_held_for_evaluation_is_laid_out_like_the_one_that_is_trained():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    layout = Layout(model)
-    assert Layout(model.requires_grad_(False)).weights == layout.weights
+    layout = WeightLayout(model)
+    assert WeightLayout(model.requires_grad_(False)).weights == layout.weights
 
 
 def test_the_head_is_the_last_linear_layer():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 4))
-    layout = Layout(model)
+    layout = WeightLayout(model)
     head = layout.flat(model.state_dict())[layout.head]
     assert torch.equal(head, torch.cat([model[2].weight.flatten(), model[2].bias]))
-    assert Layout(nn.BatchNorm1d(3)).head is None
+    assert WeightLayout(nn.BatchNorm1d(3)).head is None
     model[2].bias.requires_grad_(False)
-    assert Layout(model).head is None
+    assert WeightLayout(model).head is None

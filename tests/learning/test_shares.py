@@ -99,17 +99,17 @@ def test_the_largest_remainders_get_what_is_left_and_equal_ones_in_order():
 
 # What is rounded here is no share: bytes of a memory in GiB or MiB, and in these files
 OTHERS = {
-    "backfire/progress.py": "tenths of a bar",
+    "backfire/cli/progress.py": "tenths of a bar",
     "backfire/sweeps/progress.py": "seconds and minutes that are left",
     "backfire/sweeps/ray_crew.py": "processes on a machine",
     "backfire/trackers/mlflow.py": "milliseconds",
-    "clients/updates/perturbation.py": "steps of a bisection",
+    "clients/update_attacks/parts/perturbation.py": "steps of a bisection",
     "learning/data/synthetic.py": "grey levels",
-    "server/game.py": "seconds and percents of progress",
-    "server/scoring/detection.py": "decimals of a report",
-    "strategies/aggregation/buffers.py": "counters of BatchNorm",
+    "server/games/game.py": "seconds and percents of progress",
+    "server/referee/scoring/detection.py": "decimals of a report",
+    "strategies/aggregation/parts/buffers.py": "counters of BatchNorm",
     "strategies/aggregation/flame.py": "decimals of a distance",
-    "strategies/filtering/trimming.py": "a draw among tied classes",
+    "strategies/filtering/parts/trimming.py": "a draw among tied classes",
     "strategies/hooks/poison_patches.py": "a draw among places",
 }
 EXEMPT = ("gib", "mib", "memory", "2 ** 20", "2 ** 30", "float", "play.round")
@@ -143,7 +143,7 @@ def test_no_module_turns_a_share_into_a_count_by_itself():
     found = {}
     for path in (p for folder in folders for p in sorted((ROOT / folder).rglob("*.py"))):
         name = path.relative_to(ROOT).as_posix()
-        drawn = name.startswith("backfire/report/")  # places in a picture
+        drawn = name.startswith("backfire/reporting/")  # places in a picture
         if name not in OTHERS and name != "learning/shares.py" and not drawn:
             found[name] = list(roundings(path))
     assert {name: lines for name, lines in found.items() if lines} == {}

@@ -15,9 +15,9 @@ from torchvision.models.resnet import BasicBlock
 from learning.method import discover
 from learning.models.base import Architecture
 from learning.pool import Block, Pool
-from learning.training.engine import Engine, Recipe
+from learning.training.batches.order import visiting_order
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training
-from learning.training.order import visiting_order
 from learning.training.spec import SGD, ComputeSpec, TrainingSpec
 
 KINDS: dict[str, Any] = discover(Architecture, "learning.models")

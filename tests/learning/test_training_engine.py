@@ -18,9 +18,9 @@ from learning.models.small_cnn import SmallCNN
 from learning.models.softmax import Softmax
 from learning.pool import DEFENDER, Block, Pool
 from learning.seeds import torch_generator
-from learning.training.engine import Engine, EpochEvent, Recipe, pick_device
+from learning.training.batches.order import visiting_order
+from learning.training.engine.engine import Engine, EpochEvent, Recipe, pick_device
 from learning.training.job import BatchHook, Trained, Training
-from learning.training.order import visiting_order
 from learning.training.spec import (
     SGD,
     Adam,

@@ -7,9 +7,9 @@ import torch
 from learning.models.mlp import MLP
 from learning.models.small_cnn import SmallCNN
 from learning.pool import Block, Pool
-from learning.training.engine import Engine, Recipe
+from learning.training.engine.engine import Engine, Recipe
+from learning.training.engine.model_cache import ModelCache
 from learning.training.job import Training
-from learning.training.known import Known
 from learning.training.spec import ComputeSpec, TrainingSpec
 
 
@@ -39,7 +39,7 @@ def test_bits_do_not_depend_on_the_group(architecture, others):
 
 
 def test_a_known_model_is_taken_over_and_counted():
-    known = Known()
+    known = ModelCache()
     first = Engine(recipe(MLP()), known=known)
     (model,) = first.train([Training(pool(0))])
     second = Engine(recipe(MLP()), known=known)
@@ -51,14 +51,14 @@ def test_a_known_model_is_taken_over_and_counted():
 
 @pytest.mark.parametrize("other", [recipe(MLP(), seed=4), recipe(MLP(), epochs=3)])
 def test_another_recipe_is_another_model(other):
-    known = Known()
+    known = ModelCache()
     (model,) = Engine(recipe(MLP()), known=known).train([Training(pool(0))])
     (apart,) = Engine(other, known=known).train([Training(pool(0))])
     assert apart is not model
 
 
 def test_what_goes_on_from_a_model_of_its_own_game_is_not_shared():
-    known = Known()
+    known = ModelCache()
     engines = [Engine(recipe(MLP()), known=known) for _ in range(2)]
     models = [engine.train([Training(pool(1), start=engine.initial())])[0] for engine in engines]
     assert models[0] is not models[1]
@@ -68,11 +68,11 @@ def test_what_goes_on_from_a_model_of_its_own_game_is_not_shared():
 def test_the_longest_unused_models_go_first():
     (model,) = Engine(recipe(MLP())).train([Training(pool(0))])
     size = sum(value.nbytes for value in model.module.state_dict().values())
-    known = Known(limit=2 * size)
+    known = ModelCache(limit=2 * size)
     for key in "ab":
         known.put(key, model)
     assert known.get("a") is model
     known.put("c", model)
     assert known.get("b") is None
     assert known.get("a") is known.get("c") is model
-    Known(limit=size - 1).put("a", model)
+    ModelCache(limit=size - 1).put("a", model)

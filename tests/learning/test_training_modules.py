@@ -14,9 +14,9 @@ from learning.models.base import Architecture
 from learning.models.mlp import MLP
 from learning.models.resnet32 import ResNet32
 from learning.models.small_cnn import SmallCNN
-from learning.training.engine import Engine, Recipe
-from learning.training.modules import Template
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.spec import ComputeSpec, TrainingSpec
+from learning.training.stacked.modules import Template
 
 SHAPE = (1, 8, 8)
 

@@ -12,24 +12,24 @@ from hypothesis import strategies as st
 from torch import nn
 
 from learning.pool import Block, Pool
-from learning.training.augment import change, draw_changes
-from learning.training.batches import padded_width
-from learning.training.memory import Footprint
-from learning.training.optim import stacked_optimizer
-from learning.training.order import batch_sizes, row_keys, validation_mask, visiting_order
-from learning.training.rows import RowStore
-from learning.training.schedule import rate_factor
+from learning.training.batches.augment import change, draw_changes
+from learning.training.batches.batches import padded_width
+from learning.training.batches.order import batch_sizes, row_keys, validation_mask, visiting_order
+from learning.training.batches.rows import RowStore
+from learning.training.engine.memory import Footprint
+from learning.training.engine.optim import stacked_optimizer
+from learning.training.engine.schedule import rate_factor
+from learning.training.engine.stopping import Stopper
 from learning.training.spec import (
     SGD,
     Adam,
     AugmentImages,
-    Constant,
+    ConstantRate,
     Cosine,
     EarlyStopping,
     Milestones,
     TrainingSpec,
 )
-from learning.training.stopping import Stopper
 
 OPTIMIZERS = [
     SGD(lr=0.1, momentum=0.0),
@@ -123,7 +123,7 @@ def test_warm_up_climbs_in_equal_steps_and_constant_stays():
     spec = Cosine(warmup_epochs=3)
     assert [rate_factor(spec, e, 10) for e in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert [rate_factor(Cosine(warmup_epochs=9), e, 2) for e in range(2)] == [0.1, 0.2]
-    assert rate_factor(Constant(), 7, 8) == 1.0
+    assert rate_factor(ConstantRate(), 7, 8) == 1.0
 
 
 def test_an_id_keeps_its_key_whatever_is_beside_it():

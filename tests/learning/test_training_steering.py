@@ -16,12 +16,12 @@ from learning.models.parts import Classifier
 from learning.models.small_cnn import SmallCNN
 from learning.models.softmax import Softmax
 from learning.pool import Block, Pool
-from learning.training.engine import Engine, Recipe
-from learning.training.job import Steering, Trained, Training
-from learning.training.order import batch_sizes, visiting_order
+from learning.training.batches.order import batch_sizes, visiting_order
+from learning.training.constraint import StackedSteering
+from learning.training.engine.engine import Engine, Recipe
+from learning.training.job import Trained, Training, UpdateConstraint
 from learning.training.spec import SGD, Adam, ComputeSpec, EarlyStopping, TrainingSpec
-from learning.training.steering import StackedSteering
-from learning.weights import Layout
+from learning.weights import WeightLayout
 
 SHAPE = (1, 4, 4)
 SIZES = (5, 8, 21, 33, 12)
@@ -56,7 +56,7 @@ def make_engine(
     return Engine(Recipe(architecture, SHAPE, 3, spec, compute, 3), dtype=dtype)
 
 
-def jobs(engine: Engine, steerings: list[Steering | None], **more: Any) -> list[Training]:
+def jobs(engine: Engine, steerings: list[UpdateConstraint | None], **more: Any) -> list[Training]:
     return [
         Training(make_pool(n), purpose=f"p{n}", start=start(engine, n), steering=s, **more)
         for n, s in zip(SIZES, steerings, strict=False)
@@ -77,7 +77,7 @@ def _noise(like: Tensor, draw: torch.Generator) -> Tensor:
 
 
 def flat(model: Trained) -> Tensor:
-    return Layout(model.module).flat(model.module.state_dict())
+    return WeightLayout(model.module).flat(model.module.state_dict())
 
 
 def way(job: Training, model: Trained) -> Tensor:
@@ -137,12 +137,12 @@ def plain_loop(engine: Engine, job: Training) -> Tensor:
 def test_steered_trainings_equal_a_plain_torch_loop(architecture, together, optimizer):
     engine = make_engine(architecture, dtype=torch.float64, together=together, optimizer=optimizer)
     half = free_half(engine)
-    steerings: list[Steering | None] = [
-        Steering(pull=0.5),
-        Steering(gain=0.3, pull=2.0),
-        Steering(radius=0.05),
-        Steering(radius=0.07, project="epoch", gain=0.5),
-        Steering(pull=0.1, free=half, radius=0.1),
+    steerings: list[UpdateConstraint | None] = [
+        UpdateConstraint(pull=0.5),
+        UpdateConstraint(gain=0.3, pull=2.0),
+        UpdateConstraint(radius=0.05),
+        UpdateConstraint(radius=0.07, project="epoch", gain=0.5),
+        UpdateConstraint(pull=0.1, free=half, radius=0.1),
     ]
     asked = jobs(engine, steerings)
     for job, model in zip(asked, engine.train(asked), strict=True):
@@ -159,12 +159,21 @@ def test_steered_trainings_equal_a_plain_torch_loop(architecture, together, opti
 def test_steered_models_have_the_same_bits_in_any_company(architecture, length, optimizer):
     spec: dict[str, Any] = {"optimizer": optimizer}
     engine = make_engine(architecture, **spec)
-    some: list[list[Steering | None]] = [
-        [Steering(pull=0.1 * k) for k in range(1, 6)],
-        [Steering(radius=0.1 * k) for k in range(1, 6)],
-        [Steering(radius=0.1 * k, project="epoch") for k in range(1, 6)],
-        [Steering(pull=0.2 * k, free=free_half(engine, k), radius=0.4 * k) for k in range(1, 6)],
-        [None, Steering(), Steering(pull=1.0), Steering(radius=0.1), Steering(gain=0.5)],
+    some: list[list[UpdateConstraint | None]] = [
+        [UpdateConstraint(pull=0.1 * k) for k in range(1, 6)],
+        [UpdateConstraint(radius=0.1 * k) for k in range(1, 6)],
+        [UpdateConstraint(radius=0.1 * k, project="epoch") for k in range(1, 6)],
+        [
+            UpdateConstraint(pull=0.2 * k, free=free_half(engine, k), radius=0.4 * k)
+            for k in range(1, 6)
+        ],
+        [
+            None,
+            UpdateConstraint(),
+            UpdateConstraint(pull=1.0),
+            UpdateConstraint(radius=0.1),
+            UpdateConstraint(gain=0.5),
+        ],
     ]
     for steerings in some:
         asked = jobs(engine, steerings, **length)
@@ -181,7 +190,9 @@ def test_steered_models_have_the_same_bits_in_any_company(architecture, length, 
 def test_no_step_leaves_the_ball(radius):
     engine = make_engine(SmallCNN(), optimizer=SGD(lr=1.0))
     for steps in (1, 2, 5):
-        asked = jobs(engine, [Steering(radius=radius * (k + 1)) for k in range(5)], steps=steps)
+        asked = jobs(
+            engine, [UpdateConstraint(radius=radius * (k + 1)) for k in range(5)], steps=steps
+        )
         for k, (job, model) in enumerate(zip(asked, engine.train(asked), strict=True)):
             norm = float(way(job, model).norm())
             assert norm <= radius * (k + 1) * (1 + 1e-6)
@@ -192,7 +203,7 @@ def test_no_step_leaves_the_ball(radius):
 def test_projection_after_epochs_lets_steps_go_further():
     engine = make_engine(optimizer=SGD(lr=0.5), dtype=torch.float64)
     by_step, by_epoch = (
-        engine.train(jobs(engine, [Steering(radius=0.2, project=p)] * 5, epochs=2))
+        engine.train(jobs(engine, [UpdateConstraint(radius=0.2, project=p)] * 5, epochs=2))
         for p in ("step", "epoch")
     )
     for job, a, b in zip(jobs(engine, [None] * 5), by_step, by_epoch, strict=True):
@@ -206,7 +217,7 @@ def test_projection_after_epochs_lets_steps_go_further():
 @pytest.mark.parametrize("project", ["step", "epoch"])
 def test_epochs_of_steps_are_steered_as_epochs(project):
     engine = make_engine(optimizer=SGD(lr=0.5))
-    steerings: list[Steering | None] = [Steering(radius=0.2, project=project)] * 5
+    steerings: list[UpdateConstraint | None] = [UpdateConstraint(radius=0.2, project=project)] * 5
     by_epochs = engine.train(jobs(engine, steerings, epochs=3))
     for n, job, model in zip(SIZES, jobs(engine, steerings), by_epochs, strict=True):
         again = Training(
@@ -220,7 +231,7 @@ def test_epochs_of_steps_are_steered_as_epochs(project):
 def test_frozen_coordinates_keep_their_bits(architecture):
     engine = make_engine(architecture, optimizer=SGD(lr=0.3, weight_decay=0.5))
     masks = [free_half(engine, seed) for seed in range(5)]
-    asked = jobs(engine, [Steering(free=mask) for mask in masks])
+    asked = jobs(engine, [UpdateConstraint(free=mask) for mask in masks])
     for job, mask, model in zip(asked, masks, engine.train(asked), strict=True):
         moved = way(job, model) != 0
         assert not bool(moved[~mask].any())
@@ -230,14 +241,16 @@ def test_frozen_coordinates_keep_their_bits(architecture):
 @pytest.mark.parametrize("architecture", [SMALL, SmallCNN(), Normed()])
 def test_without_gain_and_pull_weights_stay(architecture):
     engine = make_engine(architecture)
-    asked = jobs(engine, [Steering(gain=0.0)] * 5)
+    asked = jobs(engine, [UpdateConstraint(gain=0.0)] * 5)
     for job, model in zip(asked, engine.train(asked), strict=True):
         assert torch.equal(flat(model), flat(job.start))
 
 
 def test_a_radius_of_nothing_holds_the_weights():
     engine = make_engine()
-    asked = jobs(engine, [Steering(radius=0.0), Steering(radius=0.0, project="epoch")])
+    asked = jobs(
+        engine, [UpdateConstraint(radius=0.0), UpdateConstraint(radius=0.0, project="epoch")]
+    )
     for job, model in zip(asked, engine.train(asked), strict=True):
         assert float(way(job, model).norm()) == 0
 
@@ -251,8 +264,8 @@ def test_steered_models_stop_early_each_for_itself():
     }
     engine = make_engine(SmallCNN(), **spec)
     half = free_half(engine)
-    steerings: list[Steering | None] = [
-        Steering(gain=0.9, pull=0.1 * k, free=half, radius=0.5 * k) for k in range(1, 6)
+    steerings: list[UpdateConstraint | None] = [
+        UpdateConstraint(gain=0.9, pull=0.1 * k, free=half, radius=0.5 * k) for k in range(1, 6)
     ]
     asked = jobs(engine, steerings)
     crowd = engine.train(asked)
@@ -265,8 +278,8 @@ def test_steered_models_stop_early_each_for_itself():
 
 def test_trainings_that_are_steered_apart_are_done_apart():
     engine = make_engine()
-    pool, first = make_pool(21), Steering(pull=0.5)
-    steerings = [None, first, Steering(pull=1.0), Steering(radius=0.01), first]
+    pool, first = make_pool(21), UpdateConstraint(pull=0.5)
+    steerings = [None, first, UpdateConstraint(pull=1.0), UpdateConstraint(radius=0.01), first]
     models = engine.train([Training(pool, steering=s) for s in steerings])
     assert engine.trainings == 4
     assert models[1] is models[4]
@@ -276,7 +289,7 @@ def test_trainings_that_are_steered_apart_are_done_apart():
 def test_a_norm_does_not_lose_its_digits():
     """A million coordinates at 1000, each moved by two units in the last place of float32."""
     weights = [torch.full((2, 1 << 20), 1000.0)]
-    ball = StackedSteering([Steering(radius=1e-3), Steering(radius=1e9)], weights)
+    ball = StackedSteering([UpdateConstraint(radius=1e-3), UpdateConstraint(radius=1e9)], weights)
     gone = torch.full((2, 1 << 20), 1000.0 + 2**-13)
     before = gone.clone()
     assert float((gone[0].double() - 1000).norm()) == 0.125
@@ -288,12 +301,12 @@ def test_a_norm_does_not_lose_its_digits():
 def test_steerings_that_cannot_be_followed_are_refused():
     engine = make_engine()
     for bad, message in (
-        (Steering(pull=-1.0), "pull"),
-        (Steering(gain=float("nan")), "gain"),
-        (Steering(radius=-0.1), "radius"),
-        (Steering(radius=float("inf")), "radius"),
-        (Steering(free=torch.ones(4, dtype=torch.bool)), "free coordinates"),
-        (Steering(free=torch.ones(123)), "free coordinates"),
+        (UpdateConstraint(pull=-1.0), "pull"),
+        (UpdateConstraint(gain=float("nan")), "gain"),
+        (UpdateConstraint(radius=-0.1), "radius"),
+        (UpdateConstraint(radius=float("inf")), "radius"),
+        (UpdateConstraint(free=torch.ones(4, dtype=torch.bool)), "free coordinates"),
+        (UpdateConstraint(free=torch.ones(123)), "free coordinates"),
     ):
         with pytest.raises(ValueError, match=f"expected .*{message}"):
             engine.train([Training(make_pool(8), steering=bad)])

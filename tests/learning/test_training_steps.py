@@ -15,11 +15,11 @@ from learning.models.base import Architecture
 from learning.models.mlp import MLP
 from learning.models.small_cnn import SmallCNN
 from learning.pool import Block, Pool
-from learning.training.engine import Engine, EpochEvent, Recipe
+from learning.training.batches.order import visiting_order
+from learning.training.engine.engine import Engine, EpochEvent, Recipe
+from learning.training.engine.schedule import rate_factor
 from learning.training.job import BatchHook, Trained, Training
 from learning.training.length import Length
-from learning.training.order import visiting_order
-from learning.training.schedule import rate_factor
 from learning.training.spec import (
     SGD,
     AugmentImages,

@@ -13,7 +13,7 @@ from learning.models.mlp import MLP
 from learning.models.small_cnn import SmallCNN
 from learning.models.softmax import Softmax
 from learning.pool import DEFENDER, Block, Pool
-from learning.training.engine import Engine, Recipe
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training
 from learning.training.spec import SGD, Adam, ComputeSpec, TrainingSpec
 

@@ -15,9 +15,9 @@ from learning.data.synthetic import Synthetic
 from learning.data.torchvision_sets import CIFAR10, MNIST, STL10, SVHN
 from learning.method import discover
 from learning.triggers.base import Trigger
-from scenarios.errors import ScenarioError
 from scenarios.families import FAMILIES
 from scenarios.loader import Look, load, load_any, load_sweep, parse, parse_sweep
+from scenarios.text.errors import ScenarioError
 
 BASE = """\
 name: fit

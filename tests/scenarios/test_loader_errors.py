@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from scenarios.errors import MAX_PROBLEMS
 from scenarios.loader import ScenarioError, load, parse
-from scenarios.quoting import listing, nearest, printable, shown
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
+from scenarios.text.errors import MAX_PROBLEMS
+from scenarios.text.quoting import listing, nearest, printable, shown
 
 BASE = """\
 name: test

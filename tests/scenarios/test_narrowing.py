@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from scenarios.errors import ScenarioError
 from scenarios.loader import parse_sweep
 from scenarios.narrowing import narrowed
+from scenarios.text.errors import ScenarioError
 
 DOCUMENT = {
     "name": "a sweep",

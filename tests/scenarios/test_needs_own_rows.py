@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 
 SCENARIO = {
     "name": "own-rows",

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backfire.analysis.zero_sum import pure_equilibria
+from backfire.evidence.payoffs.zero_sum import pure_equilibria
 from backfire.play import play
 from clients.agents import Agents, deal_scenario
-from clients.behaviours.base import Seat
-from learning.data.deal import poison_count, reference_share
+from clients.data_attacks.base import AgentContext
+from learning.data.partitioning import poison_count, reference_share
 from scenarios.loader import load_sweep, parse
-from scenarios.published import problems
+from scenarios.sweep.published import problems
 
 FOLDER = Path(__file__).parents[2] / "scenarios" / "papers" / "s0"
 FILES = {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
@@ -159,7 +159,7 @@ def test_label_overlap_is_the_papers_agent_by_agent(sweeps):
         target = (
             at(sweeps["e4_table3"], overlap=overlap, attackers=count).agents[0].behaviour.target
         )
-        return [target.single(Seat("a", "a", k, count, 0, 10)) for k in range(count)]
+        return [target.single(AgentContext("a", "a", k, count, 0, 10)) for k in range(count)]
 
     assert labels("0", 5) == [0, 2, 4, 6, 8]
     assert labels("40", 5) == [2, 4, 4, 6, 8]

@@ -12,8 +12,8 @@ import pytest
 from backfire.play import play
 from clients.agents import Agents
 from scenarios.loader import load_sweep, parse
-from scenarios.published import fits
-from scenarios.published import problems as misfits
+from scenarios.sweep.published import fits
+from scenarios.sweep.published import problems as misfits
 from small_games import ROOT, TINY_DATA
 
 FOLDER = ROOT / "scenarios" / "papers" / "s1"

@@ -10,7 +10,7 @@ import pytest
 
 from backfire.play import play
 from clients.agents import Agents, deal_scenario
-from clients.behaviours.base import Seat, Share
+from clients.data_attacks.base import AgentContext, Share
 from learning.triggers.base import TriggerKey
 from scenarios.loader import load_sweep, parse
 
@@ -144,7 +144,7 @@ def test_the_pool_and_the_poison_have_s2_s_numbers_of_rows(sweeps, name):
         told = attack(scenario_at(sweeps[name], rate=rate)).model_dump() | plain
         behaviour = type(attack(scenario)).model_validate(told)
         share = Share(x, labels, x[:2], labels[:2])
-        done = behaviour.play(share, Seat("mallory", "mallory", 0, 1, 0, 10))
+        done = behaviour.play(share, AgentContext("mallory", "mallory", 0, 1, 0, 10))
         assert done.poisoned.sum() == printed
         assert set(labels[done.poisoned]) == {behaviour.source}
         assert set(done.y[done.poisoned]) == {behaviour.target.label}

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from scenarios.errors import ScenarioError
 from scenarios.federation import FederationSpec, malicious_in_round
 from scenarios.loader import parse
 from scenarios.participation import Participation
+from scenarios.text.errors import ScenarioError
 
 
 def scenario(federation=None, agents=None, game="federated"):

@@ -5,9 +5,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from scenarios.errors import ScenarioError
 from scenarios.loader import parse_as
-from scenarios.published import Published, fits, problems, same_value
+from scenarios.sweep.published import Published, fits, problems, same_value
+from scenarios.text.errors import ScenarioError
 
 AXES = {"attackers": [1, 5, 10], "trigger": ["fixed", "redrawn"], "cutmix": [True, False]}
 SIDE = {"at": {"attackers": 10}, "defender": "undefended", "score": "asr_all"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scenarios.library import names
 from scenarios.loader import ScenarioError, load, parse
-from scenarios.yaml_reader import MAX_BYTES, read
+from scenarios.text.yaml_reader import MAX_BYTES, read
 
 SMALL = """\
 name: fuzz

@@ -18,8 +18,8 @@ from scenarios.families import FAMILIES
 from scenarios.json_schema import schema, text
 from scenarios.library import SCHEMA_FILE, entries, find, names, published_schema
 from scenarios.loader import ScenarioError, load, load_any, parse
-from scenarios.sweeps import Sweep
-from scenarios.yaml_reader import read, read_file
+from scenarios.sweep.spec import Sweep
+from scenarios.text.yaml_reader import read, read_file
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = names()

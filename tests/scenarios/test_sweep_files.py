@@ -5,9 +5,9 @@ import json
 import pytest
 
 from scenarios.loader import ScenarioError, load, load_any, load_sweep, parse_sweep
-from scenarios.schema import Scenario
-from scenarios.sweeps import Sweep
-from server.atomic import yaml_bytes
+from scenarios.scenario import Scenario
+from scenarios.sweep.spec import Sweep
+from server.store.atomic import yaml_bytes
 
 BASE = """\
 name: a sweep

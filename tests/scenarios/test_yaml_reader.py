@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenarios.yaml_reader import (
+from scenarios.text.yaml_reader import (
     MAX_BYTES,
     MAX_DEPTH,
     Mark,
@@ -180,7 +180,7 @@ def test_exactly_the_limit_is_read():
 
 
 def test_the_number_of_values_is_limited(monkeypatch):
-    monkeypatch.setattr("scenarios.yaml_reader.MAX_VALUES", 50)
+    monkeypatch.setattr("scenarios.text.yaml_reader.MAX_VALUES", 50)
     assert len(read("[" + "1," * 49 + "]").data) == 49
     error = refused("[" + "1," * 400_000 + "]")
     assert error.message == "expected at most 50 values, got more"

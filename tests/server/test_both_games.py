@@ -12,21 +12,21 @@ from pydantic import ValidationError
 from rich.console import Console
 from safetensors.numpy import load_file
 
+from backfire.cli.tables import show
 from backfire.play import play
-from backfire.report.text import number, sentence
-from backfire.tables import show
+from backfire.reporting.text import number, sentence
 from clients.agents import deal_scenario
-from scenarios.errors import ScenarioError
 from scenarios.loader import parse
-from scenarios.schema import Scenario
-from server.both import effort_of
-from server.results import AgentScores, GameResult, GroupScores
-from server.run_folder import RunFolder
-from server.scoring.agents import CountedHits
-from server.scoring.findings import judged
-from server.scoring.groups import group_scores
-from server.scoring.scores import mean_share, share, share_of
-from server.side_by_side import findings, pairs
+from scenarios.scenario import Scenario
+from scenarios.text.errors import ScenarioError
+from server.games.both import effort_of
+from server.referee.findings import judged
+from server.referee.results import AgentScores, GameResult, GroupScores
+from server.referee.scoring.agents import CountedHits
+from server.referee.scoring.groups import group_scores
+from server.referee.scoring.scores import mean_share, share, share_of
+from server.referee.side_by_side import findings, pairs
+from server.store.run_folder import RunFolder
 from small_games import ROOT, small
 
 QUICKSTART = ROOT / "scenarios" / "federated" / "quickstart.yaml"

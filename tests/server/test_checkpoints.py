@@ -17,24 +17,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from server import checkpoints
-from server.admission import Wanted
-from server.checkpoints import Checkpoints
-from server.federated_state import Progress, SideState, misfit, taken_apart
-from server.reading import RunFolderError
-from server.results import Quarantine, RoundScores
-from server.tensors import chunks
-from strategies.federated import Standing
+from server.errors import RunFolderError
+from server.games.federated_state import FederationState, SideState, misfit, taken_apart
+from server.referee.results import Quarantine, RoundScores
+from server.store import checkpoints
+from server.store.checkpoints import Checkpoints
+from server.wire.admission import Wanted
+from server.wire.tensors import chunks
+from strategies.federated import ServerState
 from strategies.server_step import StepState
 
 SCENARIO = "5c" * 32
 PLAIN, STEPPED = ("mean", "attacked", ""), ("odd/name", "alone: mallory", "without 7")
 
 
-def progress(number: int = 2) -> Progress:
+def progress(number: int = 2) -> FederationState:
     draw = torch.Generator().manual_seed(number)
-    plain = Standing(torch.randn(7, generator=draw), {})
-    stepped = Standing(
+    plain = ServerState(torch.randn(7, generator=draw), {})
+    stepped = ServerState(
         torch.randn(7, generator=draw),
         {"norm.mean": torch.randn(2, generator=draw), "norm.count": torch.tensor(3)},
         {"history/a/b": torch.randn(2, 3, generator=draw).double(), "mask": torch.tensor([True])},
@@ -44,7 +44,7 @@ def progress(number: int = 2) -> Progress:
         round=1, sampled=("a",), admitted=("a",), skipped=False, selected=None,
         clean_accuracy=None, asr={}, note="1/3 \u00e9",
     )  # fmt: skip
-    return Progress(
+    return FederationState(
         round=number,
         sides={PLAIN: SideState(plain), STEPPED: SideState(stepped, {"w": torch.ones(2, 2).T})},
         told=dict.fromkeys(("mean", "odd/name"), (entry,) * number),
@@ -55,7 +55,7 @@ def progress(number: int = 2) -> Progress:
     )
 
 
-def assert_equal(one: Progress, other: Progress) -> None:
+def assert_equal(one: FederationState, other: FederationState) -> None:
     (facts, tensors), (others, found) = taken_apart(one), taken_apart(other)
     assert facts == others
     assert tensors.keys() == found.keys()
@@ -271,11 +271,11 @@ def test_a_checkpoint_of_other_models_does_not_fit():
     start, found = progress(1), progress(2)
     assert "round of 1 to 1" in misfit(found, start, 1)
     sides = {PLAIN: found.sides[PLAIN]}
-    assert "2 models" in misfit(Progress(2, sides, found.told), start, 5)
-    sides = {key: SideState(Standing(torch.zeros(8), {})) for key in found.sides}
-    assert "weights" in misfit(Progress(2, sides, found.told), start, 5)
+    assert "2 models" in misfit(FederationState(2, sides, found.told), start, 5)
+    sides = {key: SideState(ServerState(torch.zeros(8), {})) for key in found.sides}
+    assert "weights" in misfit(FederationState(2, sides, found.told), start, 5)
     told = dict.fromkeys(found.told, ())
-    assert "2 rounds" in misfit(Progress(2, found.sides, told), start, 5)
+    assert "2 rounds" in misfit(FederationState(2, found.sides, told), start, 5)
 
 
 # T44

@@ -3,8 +3,8 @@
 import pytest
 
 from backfire.play import play
-from learning.training.engine import Engine
-from scenarios.errors import ScenarioError
+from learning.training.engine.engine import Engine
+from scenarios.text.errors import ScenarioError
 from small_games import ROOT, small
 
 GROUP = {

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from server.results import RoundScores
-from server.scoring.detection import CheatingAgents, detection_scores, round_detection
+from server.referee.results import RoundScores
+from server.referee.scoring.detection import CheatingAgents, detection_scores, round_detection
 from small_games import ROOT, small
 
 NAMES = tuple(f"a{k}" for k in range(7))

@@ -7,7 +7,7 @@ from flwr.app import Message, RecordDict
 
 from backfire.play import play
 from backfire.runtimes.local import LocalGrid
-from server.results import GameResult
+from server.referee.results import GameResult
 from small_games import ROOT, small
 
 PLAYERS = [

@@ -8,12 +8,12 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 from rich.console import Console
 
+from backfire.cli.tables import show
 from backfire.play import play
-from backfire.tables import show
 from learning.wire import TRAINING, pack, take_divergence, with_divergence
 from scenarios.loader import parse
-from server.divergence import told_divergence, told_of_defenders, with_round
-from server.federated_state import Facts, Progress, put_together, taken_apart
+from server.games.divergence import told_divergence, told_of_defenders, with_round
+from server.games.federated_state import FederationFacts, FederationState, put_together, taken_apart
 
 AGENTS = [
     {"name": "honest", "count": 3, "behaviour": {"kind": "benign"}},
@@ -117,7 +117,8 @@ def test_a_word_that_is_no_epoch_is_ignored(said):
 
 def test_who_diverged_survives_a_checkpoint():
     known = {"honest-01": (3, 2, 2)}
-    facts, tensors = taken_apart(Progress(4, {}, {}, diverged=known))
+    facts, tensors = taken_apart(FederationState(4, {}, {}, diverged=known))
     assert (
-        put_together(Facts.model_validate_json(facts.model_dump_json()), tensors).diverged == known
+        put_together(FederationFacts.model_validate_json(facts.model_dump_json()), tensors).diverged
+        == known
     )

@@ -8,12 +8,12 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from backfire.runtimes.flower_private import NodeInfo, identity
+from backfire.runtimes.flower.private import NodeInfo, identity
 from backfire.runtimes.local import LocalGrid
 from learning.wire import RECORD, Refusal, pack
-from server.admission import Wanted, check_rows, collect
-from server.exchange import Exchange, seat_agents
-from server.shelf import Disk
+from server.store.contributions import Disk
+from server.wire.admission import Wanted, check_rows, collect
+from server.wire.exchange import Exchange, seat_agents
 
 NAMES = ("anna", "ben", "cleo")
 COLUMNS = (("x", "float32", (1, 2, 2)), ("y", "int64", ()))
@@ -88,14 +88,14 @@ def test_a_bad_agent_is_quarantined_and_the_others_are_not_touched(fault, code):
 
 
 def test_large_shares_travel_in_chunks(monkeypatch):
-    monkeypatch.setattr("server.admission._MESSAGE_BYTES", 50)
+    monkeypatch.setattr("server.wire.admission._MESSAGE_BYTES", 50)
     rows, refused = gather(LocalGrid(client(), NAMES, {}), rows=7)
     assert refused == []
     np.testing.assert_array_equal(rows["anna"]["y"], np.arange(7))
 
 
 def test_one_bad_chunk_refuses_the_whole_contribution(monkeypatch):
-    monkeypatch.setattr("server.admission._MESSAGE_BYTES", 50)
+    monkeypatch.setattr("server.wire.admission._MESSAGE_BYTES", 50)
 
     def second_chunk_bad(message, partition):
         bad = message.content.config_records["ask"]["start"] == 2
@@ -242,8 +242,8 @@ class Eager(LocalGrid):
 
 
 def test_large_contributions_are_fetched_a_few_at_a_time_and_held_on_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("server.admission._MESSAGE_BYTES", 2**20)
-    monkeypatch.setattr("server.exchange._REPLY_BYTES", 2**22)
+    monkeypatch.setattr("server.wire.admission._MESSAGE_BYTES", 2**20)
+    monkeypatch.setattr("server.wire.exchange._REPLY_BYTES", 2**22)
     names, columns = [f"a{k}" for k in range(10)], (("x", "float32", (64, 64)),)
     rows = 2**22 // (4 * 64 * 64)  # 4 MiB each, 40 MiB in all
     app = ClientApp()
@@ -271,7 +271,7 @@ def test_large_contributions_are_fetched_a_few_at_a_time_and_held_on_disk(tmp_pa
 
 
 def test_silent_agents_do_not_keep_others_waiting_until_the_deadline(monkeypatch):
-    monkeypatch.setattr("server.exchange._REPLY_BYTES", 1)  # one request at a time
+    monkeypatch.setattr("server.wire.exchange._REPLY_BYTES", 1)  # one request at a time
     grid = Silent(client(), NAMES, {})
     exchange = Exchange(grid, seat_agents(grid, NAMES, 1.0), deadline=2.0)
     wanted = [Wanted(name, "contribute", "", 5, COLUMNS) for name in NAMES]

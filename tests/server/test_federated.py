@@ -13,12 +13,12 @@ from backfire.play import play
 from backfire.runtimes.local import LocalGrid
 from learning.seeds import derived_seed
 from learning.wire import RECORD, pack
-from scenarios.errors import ScenarioError
 from scenarios.loader import parse
-from server import exchange
+from scenarios.text.errors import ScenarioError
+from server.wire import exchange
 from small_games import ROOT, small
 from strategies.base import Defender
-from strategies.federated import Line
+from strategies.federated import DefencePipeline
 
 QUICKSTART = ROOT / "scenarios" / "federated" / "quickstart.yaml"
 AGENTS = [
@@ -384,7 +384,7 @@ def test_a_part_of_the_index_is_filed_under_its_first_agent_in_scenario_order(tm
     played = play(game, out=tmp_path)
     names = [agent.name for agent in played.result.roster]
     knows = Defender(derived_seed(game.seed, "defender"), (1, 8, 8), 10, tuple(names), 1)
-    parts = Line.of(game.defenders["indexed"]).parts(names, knows)
+    parts = DefencePipeline.of(game.defenders["indexed"]).parts(names, knows)
     first_of_each = {min(part, key=names.index) for part in parts.values() if part}
     model = load_file(played.folder / "model.safetensors")
     assert {key.split("/")[1] for key in model} & set(names) == first_of_each

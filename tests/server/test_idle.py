@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
+from backfire.cli.tables import show
 from backfire.play import play
-from backfire.tables import show
 from scenarios.loader import parse
 
 BASE = """\

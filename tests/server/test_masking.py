@@ -14,10 +14,10 @@ from learning.attacks.losses import margin, scaled_cross_entropy, unit_of
 from learning.attacks.pgd import PGD
 from learning.surrogate import surrogate
 from learning.training.job import Trained
-from server.scoring.adversarial import Targets, adversarial_accuracy
-from server.scoring.answers import Engine
-from server.scoring.masking import OUTDONE, SHARE, Signs, told
-from server.scoring.predict import LogMeanSoftmax
+from server.referee.scoring.adversarial import Targets, adversarial_accuracy
+from server.referee.scoring.answers import Passes
+from server.referee.scoring.masking import OUTDONE, SHARE, Signs, told
+from server.referee.scoring.predict import LogMeanSoftmax
 from strategies.base import Predictor
 
 ROWS = 100
@@ -40,7 +40,7 @@ def healthy(digits):
 def attacked(attack, module, digits, *, copies=1):
     x, y = (part[900 : 900 + ROWS] for part in digits)
     shared = tuple(Trained(module, (), 1, 1, 0.0) for _ in range(copies))
-    engine = Engine(torch.device("cpu"), 64)
+    engine = Passes(torch.device("cpu"), 64)
     return adversarial_accuracy(attack, Predictor(shared), Targets(x, y, 0), engine)
 
 
@@ -184,7 +184,7 @@ def test_sure_members_that_disagree_hide_no_gradient(healthy, digits):
     members = [*[Loud(healthy)] * 3, Dissenter()]
     shared = Predictor(tuple(Trained(one, (), 1, 1, 0.0) for one in members))
     x, y = (part[900 : 900 + ROWS] for part in digits)
-    engine = Engine(torch.device("cpu"), 64)
+    engine = Passes(torch.device("cpu"), 64)
     for attack in (FGSM(epsilon=0.1), PGD(epsilon=0.1, steps=5)):
         one = attacked(attack, Loud(healthy), digits).accuracy
         several = adversarial_accuracy(attack, shared, Targets(x, y, 0), engine)

@@ -3,7 +3,7 @@
 import pytest
 
 from backfire.play import play
-from learning.training.engine import Engine
+from learning.training.engine.engine import Engine
 from small_games import ROOT, small
 from strategies.aggregation.foolsgold import FoolsGold
 

@@ -15,11 +15,11 @@ from learning.attacks.base import InputAttack
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.job import Trained
 from scenarios.schema import RefereeSpec
-from server.referee import Referee
-from server.results import AgentRecord
-from server.scoring.beside import beside
-from server.scoring.scores import share
-from server.sealed import RunTimeSet, Sealed, Truth
+from server.referee.referee import Referee
+from server.referee.results import AgentRecord
+from server.referee.scoring.beside import beside
+from server.referee.scoring.scores import share
+from server.referee.sealed import RunTimeSet, Sealed, Truth
 from strategies.base import Predictor, Verdict
 from strategies.pipeline import Outcome
 

@@ -15,9 +15,9 @@ import pytest
 
 from backfire.play import PlayError, play, resume
 from backfire.runtimes.local import LocalGrid
-from scenarios.schema import Scenario
-from server import checkpoints
-from server.run_folder import RunFolder, RunFolderError, counted
+from scenarios.scenario import Scenario
+from server.store import checkpoints
+from server.store.run_folder import RunFolder, RunFolderError, counted
 from small_games import ROOT, small
 
 AGENTS = [
@@ -129,9 +129,9 @@ FAULTS = """
     import os, signal, sys
     from pathlib import Path
     import test_resume as this
-    import server.federated, server.atomic as atomic, backfire.play
-    from server import checkpoints
-    from server.checkpoints import Checkpoints
+    import server.games.federated, server.store.atomic as atomic, backfire.play
+    from server.store import checkpoints
+    from server.store.checkpoints import Checkpoints
 
     out, points = Path(sys.argv[1]), sys.argv[2:]
     checkpoints.SHARE = 1.0
@@ -189,11 +189,11 @@ FAULTS = """
     def arm(point):
         Grid.point = point
         if point == "after_aggregate":
-            real = server.federated.play_round
+            real = server.games.federated.play_round
             def aggregate(line, standing, updates, *rest):
                 done = real(line, standing, updates, *rest)
                 return die() if updates.round == 2 else done
-            server.federated.play_round = aggregate
+            server.games.federated.play_round = aggregate
         elif point == "during_checkpoint":
             save(2)
             atomic._write_all = half
@@ -391,7 +391,7 @@ TMPFS = """
         print("skip", error)
         sys.exit()
     import test_resume as this
-    from server import checkpoints
+    from server.store import checkpoints
     checkpoints.SHARE = 1.0
 
     def fill(event):
@@ -436,7 +436,7 @@ TORN = """
     import os, sys
     from pathlib import Path
     import test_checkpoints as this
-    from server import atomic, checkpoints
+    from server.store import atomic, checkpoints
     folder = Path(sys.argv[1])
 
     def keeper():
@@ -519,7 +519,7 @@ def test_t9_a_damaged_checkpoint_is_passed_over_and_that_is_told(tmp_path, whole
 HOLD = """
     import sys
     from pathlib import Path
-    from server.lock import Lock
+    from server.store.lock import Lock
     lock = Lock.take(Path(sys.argv[1]))
     print("held", flush=True)
     sys.stdin.read()

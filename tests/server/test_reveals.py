@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from backfire.runtimes.flower_private import identity
+from backfire.runtimes.flower.private import identity
 from backfire.runtimes.local import LocalGrid
 from clients.agents import Agents, deal_scenario
 from clients.app import create_app
 from learning.wire import RECORD, pack
 from scenarios.loader import parse
-from server.exchange import Exchange, seat_agents
-from server.table import lay_federated_table, lay_table
+from server.games.session import lay_federated_table, lay_table
+from server.wire.exchange import Exchange, seat_agents
 from small_games import TINY_DATA
 
 SCENARIO = {

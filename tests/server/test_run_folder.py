@@ -20,11 +20,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenarios import yaml_reader
 from scenarios.loader import load
-from scenarios.schema import Scenario
-from server import atomic, reading
-from server.results import (
+from scenarios.scenario import Scenario
+from scenarios.text import yaml_reader
+from server.referee.results import (
     DEFINITIONS,
     AgentRecord,
     AgentScores,
@@ -34,7 +33,8 @@ from server.results import (
     GameResult,
     Score,
 )
-from server.run_folder import CHECKED, RunFolder, RunFolderError
+from server.store import atomic, reading
+from server.store.run_folder import CHECKED, RunFolder, RunFolderError
 
 NAMES = ("honest", "=cmd|' /C calc'!A0", "<script>alert(1)</script>")
 
@@ -168,7 +168,7 @@ def test_our_yaml_reader_reads_what_our_writer_wrote(value: dict[str, object]) -
 CRASH = """
     import os, sys
     from pathlib import Path
-    from server import atomic
+    from server.store import atomic
 
     path, how = Path(sys.argv[1]), sys.argv[2]
     old, new = b"old " * 5000, b"new " * 9000
@@ -316,7 +316,7 @@ def test_t7_a_full_disk_is_one_line_and_the_run_is_not_done(
 HOLD = """
     import sys, time
     from pathlib import Path
-    from server.lock import Lock
+    from server.store.lock import Lock
     lock = Lock.take(Path(sys.argv[1]))
     print("held", flush=True)
     sys.stdin.read()

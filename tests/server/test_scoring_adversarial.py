@@ -13,8 +13,8 @@ from learning.attacks.base import InputAttack
 from learning.attacks.fgsm import FGSM
 from learning.attacks.pgd import PGD
 from learning.training.job import Trained
-from server.scoring.adversarial import BLOCK, Targets, adversarial_accuracy
-from server.scoring.answers import Engine
+from server.referee.scoring.adversarial import BLOCK, Targets, adversarial_accuracy
+from server.referee.scoring.answers import Passes
 from strategies.base import Predictor
 
 ROWS = 2 * BLOCK + 17
@@ -38,7 +38,7 @@ def linear_game():
 
 def withstood(attack, shared, targets, batch_size=64):
     return adversarial_accuracy(
-        attack, Predictor(shared), targets, Engine(torch.device("cpu"), batch_size)
+        attack, Predictor(shared), targets, Passes(torch.device("cpu"), batch_size)
     )
 
 

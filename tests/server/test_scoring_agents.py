@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from learning.metrics import asr_of_all
-from server.results import AgentScores
-from server.scoring.agents import AgentAnswers, agent_scores, counted_hits
-from server.scoring.cross import LIMIT, cross_asr
-from server.scoring.groups import group_scores
-from server.scoring.scores import difference, share, summary
-from server.sealed import RunTimeSet
+from server.referee.results import AgentScores
+from server.referee.scoring.agents import AgentAnswers, agent_scores, counted_hits
+from server.referee.scoring.cross import LIMIT, cross_asr
+from server.referee.scoring.groups import group_scores
+from server.referee.scoring.scores import difference, share, summary
+from server.referee.sealed import RunTimeSet
 
 K = 4
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from learning.training.job import Trained
-from server.scoring.answers import Engine, answer_everybody, ask
-from server.scoring.predict import LogMeanSoftmax, _precision, as_one, predicted, scoring
-from server.scoring.rows import Rows
+from server.referee.scoring.answers import Passes, answer_everybody, ask
+from server.referee.scoring.predict import LogMeanSoftmax, _precision, as_one, predicted, scoring
+from server.referee.scoring.rows import ScoredRows
 from strategies.base import Guesser, Predictor
 
 CPU = torch.device("cpu")
@@ -47,13 +47,13 @@ def one_by_one(models, x):
 
 def test_rows_are_numbered_through_and_come_in_the_order_asked():
     parts = [images(k, n) for k, n in enumerate([3, 0, 5, 1, 2])]
-    rows, joined = Rows(parts), np.concatenate(parts)
+    rows, joined = ScoredRows(parts), np.concatenate(parts)
     assert len(rows) == 11
     for index in ([0], [10, 0, 10, 3], list(range(11)), [2, 3, 7, 8, 9]):
         assert (rows.take(np.array(index)) == joined[index]).all()
     rows.take(np.array([0]))[:] = 7
     assert (parts[0] != 7).all()
-    assert len(Rows([])) == 0
+    assert len(ScoredRows([])) == 0
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
@@ -63,7 +63,7 @@ def test_predictions_do_not_depend_on_the_batch_size(batch_size):
     with torch.no_grad():
         module[-1].weight[1] = module[-1].weight[0] + 1e-8
         module[-1].bias[:2] = 5.0
-    rows = Rows([images(1, 300)])
+    rows = ScoredRows([images(1, 300)])
     alone = predicted(module, rows, np.arange(300), CPU, 1)
     assert (predicted(module, rows, np.arange(300), CPU, batch_size) == alone).all()
     assert set(alone.tolist()) <= {0, 1}
@@ -79,7 +79,7 @@ class Uneven(nn.Module):
 
 
 def test_a_tie_that_turns_with_the_batch_is_decided_by_the_row_alone():
-    rows = Rows([np.zeros((5, *SHAPE), np.float32)])
+    rows = ScoredRows([np.zeros((5, *SHAPE), np.float32)])
     for batch_size in (1, 2, 5):
         assert predicted(Uneven(), rows, np.arange(5), CPU, batch_size).tolist() == [0] * 5
 
@@ -90,7 +90,7 @@ def test_scoring_restores_every_modes_and_uses_evaluation_mode():
     module[2].eval()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     modes = [part.training for part in module.modules()]
-    rows = Rows([images(1, 40)])
+    rows = ScoredRows([images(1, 40)])
     answers = predicted(module, rows, np.arange(40), CPU, 8)
     assert [part.training for part in module.modules()] == modes
     assert all((before[name] == value).all() for name, value in module.state_dict().items())
@@ -109,7 +109,7 @@ def test_scoring_ignores_a_surrounding_autocast():
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     module[1].register_forward_hook(lambda _module, _inputs, out: seen.append(out.dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        predicted(module, Rows([images(0, 3)]), np.arange(3), CPU, 2)
+        predicted(module, ScoredRows([images(0, 3)]), np.arange(3), CPU, 2)
     assert set(seen) == {torch.float32}
 
 
@@ -141,7 +141,7 @@ def test_every_agent_is_answered_by_its_models(guesser, batch_size):
     index = index_of(6, [1, 2, 3])
     predictor = Predictor(index.shared, index.by_agent, guesser)
     inputs = {f"a{k}": images(20 + k, k) for k in range(8)}  # a6 and a7 are not in the index
-    asked = ask(predictor, inputs, Engine(CPU, batch_size))
+    asked = ask(predictor, inputs, Passes(CPU, batch_size))
     for name, x in inputs.items():
         names = [name] * len(x) if guesser is None else guesser.guess(x)
         truth = [
@@ -159,13 +159,13 @@ def test_each_distinct_model_sees_the_test_set_once():
     predictor = index_of(9, [1, 2, 3])
     x = images(3, 12)
     names = [f"a{k}" for k in range(9)] + ["stranger"]
-    answers = answer_everybody(predictor, Rows([x]), names, Engine(CPU, 5))
+    answers = answer_everybody(predictor, ScoredRows([x]), names, Passes(CPU, 5))
     # a0, a3, a6 share a model; a4, a7; a2, a5, a8; a1 has two models; the stranger the shared one.
     assert sorted(count for _, count in answers) == [1, 1, 2, 3, 3]
     total = sum((classes.astype(int) == 2) * count for classes, count in answers)
     truth = sum(np.array(one_by_one(predictor.models(name), x)) == 2 for name in names)
     assert (total == truth).all()
-    assert len(answer_everybody(predictor, Rows([x]), [], Engine(CPU, 5))) == 1
+    assert len(answer_everybody(predictor, ScoredRows([x]), [], Passes(CPU, 5))) == 1
 
 
 class Counting(nn.Module):
@@ -185,15 +185,15 @@ class Counting(nn.Module):
 def test_a_thousand_agents_cost_as_many_passes_as_one(agents):
     module, each = Counting(), 2000 // agents
     inputs = {f"a{k}": images(k, each) for k in range(agents)}
-    asked = ask(Predictor((trained(module),)), inputs, Engine(CPU, 256))
+    asked = ask(Predictor((trained(module),)), inputs, Passes(CPU, 256))
     assert (module.passes, module.largest) == (8, 256)
     assert all((asked.classes[name] == (x[:, 0, 0, 0] > 0.5)).all() for name, x in inputs.items())
 
 
 def test_nobody_asks():
-    assert ask(Predictor((trained(Counting()),)), {}, Engine(CPU, 4)).classes == {}
+    assert ask(Predictor((trained(Counting()),)), {}, Passes(CPU, 4)).classes == {}
     empty = {"a": np.zeros((0, *SHAPE), np.float32)}
-    assert ask(Predictor((trained(Counting()),)), empty, Engine(CPU, 4)).classes["a"].size == 0
+    assert ask(Predictor((trained(Counting()),)), empty, Passes(CPU, 4)).classes["a"].size == 0
 
 
 @pytest.mark.parametrize("settings", [torch.backends.cuda.matmul, torch.backends.cudnn.conv])

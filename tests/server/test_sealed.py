@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from learning.pool import DEFENDER, Block, Pool
-from server.sealed import RunTimeSet, Sealed, Truth, Worlds, alone, attacker_free
+from server.referee.sealed import RunTimeSet, Sealed, Truth, Worlds, alone, attacker_free
 
 SHAPE = (1, 2, 2)
 

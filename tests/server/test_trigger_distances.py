@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cosine
 
-from backfire.analysis.series import Series, bounds_of
+from backfire.evidence.series import Series, bounds_of
 from backfire.play import play
 from learning.triggers.base import Pattern, TriggerKey
 from scenarios.loader import parse
-from server.scoring.triggers import cosine_distance, distance
+from server.referee.scoring.triggers import cosine_distance, distance
 
 GAME = """
 name: distances

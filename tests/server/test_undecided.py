@@ -18,15 +18,15 @@ from learning.attacks.pgd import PGD
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.job import Trained
 from scenarios.schema import RefereeSpec
-from server.referee import Referee
-from server.results import AgentRecord
-from server.scoring.predict import LogMeanSoftmax, predicted
-from server.scoring.rows import Rows
-from server.scoring.scores import share
-from server.sealed import RunTimeSet, Sealed, Truth
+from server.referee.referee import Referee
+from server.referee.results import AgentRecord
+from server.referee.scoring.predict import LogMeanSoftmax, predicted
+from server.referee.scoring.rows import ScoredRows
+from server.referee.scoring.scores import share
+from server.referee.sealed import RunTimeSet, Sealed, Truth
 from strategies.base import NOBODY, Predictor
 from strategies.filtering.activation_clustering import exclusionary_ratio
-from strategies.filtering.trimming import ballots
+from strategies.filtering.parts.trimming import ballots
 from strategies.pipeline import Outcome
 
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ INFINITE = [float("nan"), float("inf"), float("-inf")]
 @pytest.mark.parametrize("at", [slice(None), slice(0, 1), slice(2, 3)])
 def test_an_answer_with_a_number_that_is_none_is_no_class(value, at):
     labels = [0, 1, 2, 3]
-    rows = Rows([images(labels), images(labels, bright=True)])
+    rows = ScoredRows([images(labels), images(labels, bright=True)])
     for size in (1, 3, 8):
         answers = predicted(First(value, at), rows, np.arange(8), CPU, size)
         assert answers.tolist() == [*labels, *[NO_CLASS] * 4]
@@ -75,7 +75,7 @@ def test_an_answer_with_a_number_that_is_none_is_no_class(value, at):
 @pytest.mark.parametrize("value", INFINITE)
 def test_one_dead_member_leaves_a_mean_softmax_without_an_answer(value):
     both = LogMeanSoftmax([First(), First(value, slice(1, 2))])
-    rows = Rows([images([0, 3]), images([0, 3], bright=True)])
+    rows = ScoredRows([images([0, 3]), images([0, 3], bright=True)])
     assert predicted(both, rows, np.arange(4), CPU, 4).tolist() == [0, 3, NO_CLASS, NO_CLASS]
 
 

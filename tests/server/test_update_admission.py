@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from learning.hostile_buffers import hostile_buffers
-from learning.weights import Layout
+from learning.weights import WeightLayout
 from learning.wire import Refusal
-from server.updates import check_update
+from server.wire.updates import check_update
 
 
 @pytest.fixture
@@ -19,14 +19,14 @@ def model():
 
 
 def refused(model, **changes):
-    layout = Layout(model)
+    layout = WeightLayout(model)
     with pytest.raises(Refusal) as refusal:
         check_update(model.state_dict() | changes, layout)
     return refusal.value.code, refusal.value.message
 
 
 def test_an_honest_state_is_admitted(model):
-    check_update(model.state_dict(), Layout(model))
+    check_update(model.state_dict(), WeightLayout(model))
 
 
 @pytest.mark.parametrize("value", [-100.0, -1e-9])
@@ -56,7 +56,7 @@ def test_statistics_that_are_not_finite_or_far_out_of_range_are_refused(model, v
 
 @pytest.mark.parametrize(("shift", "factor"), [(1e9, 0.0), (1e9, 1e9), (0.0, 1e-9)])
 def test_hostile_buffers_pass_since_each_is_possible_by_itself(model, shift, factor):
-    layout, state = Layout(model), model.state_dict()
+    layout, state = WeightLayout(model), model.state_dict()
     rest, draws = layout.rest(state), torch.Generator().manual_seed(0)
     bad = hostile_buffers(rest, layout.variances, layout.counters, shift, factor, draws)
     check_update(state | bad, layout)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from server.results import (
+from server.referee.findings import CONCLUDED, DESCRIBED, is_void, judged, needed_accuracy
+from server.referee.results import (
     AgentRecord,
-    Comparison,
+    ControlComparison,
     DefenderScores,
     Difference,
     FilterScores,
     GroupScores,
     Quarantine,
 )
-from server.scoring.findings import CONCLUDED, DESCRIBED, is_void, judged, needed_accuracy
-from server.scoring.scores import difference, share, summary
-from server.verdict import ASK_FOR_REPEATS, verdict
+from server.referee.scoring.scores import difference, share, summary
+from server.referee.verdict import ASK_FOR_REPEATS, verdict
 
 
 def record(name, *, group="mallory", malicious=True, admitted=True):
@@ -53,7 +53,7 @@ def group(
             return None
         return effect(hits, untrained, count, agents, trainings)
 
-    compared = None if gap is None else Comparison(
+    compared = None if gap is None else ControlComparison(
         agents=agents, of=of or agents, trainings=trainings,
         together=share(together * agents, count * agents),
         alone=share(alone * agents, count * agents),

@@ -7,8 +7,8 @@ from sklearn.metrics import adjusted_rand_score
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.job import Trained
 from strategies.filtering.activation_clustering import ActivationClustering, exclusionary_ratio
-from strategies.filtering.principal import centre, project
-from strategies.filtering.two_means import smaller_of_two
+from strategies.filtering.parts.principal import centre, project
+from strategies.filtering.parts.two_means import smaller_of_two
 
 
 def two_blobs(seed=0):

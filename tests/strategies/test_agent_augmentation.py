@@ -5,9 +5,9 @@ from learning.pool import DEFENDER
 from learning.seeds import derived_seed
 from learning.triggers.base import TriggerKey
 from learning.triggers.random_badnet import RandomBadNet
-from server.federated import _augmented
+from server.games.federated import _augmented
 from strategies.augmentation.agent_augmentation import AgentAugmentation
-from strategies.federated import Line
+from strategies.federated import DefencePipeline
 from strategies.pipeline import defend
 
 
@@ -145,6 +145,6 @@ def test_the_report_is_told_in_either_game(play, pool, defender, rate):
     assert [
         note.startswith("augmentation: the rate stamps 1 of") for note in outcome.predictor.notes
     ] == ([True] if rate < 1 else [])
-    line = Line.of((method,))
+    line = DefencePipeline.of((method,))
     _, remarks = _augmented(line, pool.only_owners([DEFENDER]), defender)
     assert remarks == outcome.predictor.notes

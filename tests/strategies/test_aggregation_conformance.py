@@ -8,8 +8,8 @@ import torch
 from pydantic import model_serializer
 
 from strategies.aggregation.base import Aggregate, Aggregator, Infeasible, PreAggregator
-from strategies.aggregation.conformance import PROBED, check_aggregator, check_preaggregator
 from strategies.aggregation.updates import Updates
+from strategies.conformance.aggregation import PROBED, check_aggregator, check_preaggregator
 
 
 class Plain(Aggregator):
@@ -341,6 +341,6 @@ def test_a_rule_under_which_hostile_statistics_count_is_found(monkeypatch):
     everyone = lambda values, variances: torch.zeros(  # noqa: E731
         len(next(iter(values.values()))), dtype=torch.bool
     )
-    monkeypatch.setattr("strategies.aggregation.buffers.far_off", everyone)
+    monkeypatch.setattr("strategies.aggregation.parts.buffers.far_off", everyone)
     with pytest.raises(AssertionError, match=r"1 of them with hostile buffers: expected running_"):
         check_aggregator(Plain())

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from strategies.aggregation.base import Context
-from strategies.aggregation.gram import (
+from strategies.aggregation.krum import Krum
+from strategies.aggregation.multi_krum import MultiKrum
+from strategies.aggregation.parts.gram import (
     about_origin,
     combine,
     gram,
@@ -16,10 +18,8 @@ from strategies.aggregation.gram import (
     squared_distances,
     with_gram,
 )
-from strategies.aggregation.krum import Krum
-from strategies.aggregation.multi_krum import MultiKrum
-from strategies.aggregation.selection import krum_scores, lowest
-from strategies.aggregation.sorting import mean_around_median, middle, network, ranked
+from strategies.aggregation.parts.selection import krum_scores, lowest
+from strategies.aggregation.parts.sorting import mean_around_median, middle, network, ranked
 from strategies.aggregation.updates import Updates
 
 LIMIT = 2**30

@@ -9,13 +9,13 @@ from strategies.aggregation.base import Context
 from strategies.aggregation.bulyan import Bulyan, krum_order
 from strategies.aggregation.centred_clipping import CentredClipping
 from strategies.aggregation.geometric_median import GeometricMedian
-from strategies.aggregation.gram import gram, squared_distances
 from strategies.aggregation.krum import Krum
 from strategies.aggregation.mda import MDA, closest_together
 from strategies.aggregation.meamed import Meamed
 from strategies.aggregation.median import Median
 from strategies.aggregation.multi_krum import MultiKrum
-from strategies.aggregation.selection import krum_scores, lowest
+from strategies.aggregation.parts.gram import gram, squared_distances
+from strategies.aggregation.parts.selection import krum_scores, lowest
 from strategies.aggregation.trimmed_mean import TrimmedMean
 from strategies.aggregation.updates import Updates
 from strategies.preaggregation.adaptive_clipping import AdaptiveClipping

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from learning.method import discover
 from strategies.aggregation.base import Aggregator, Context, Infeasible
-from strategies.aggregation.conformance import check_aggregator
 from strategies.aggregation.flame import majority
-from strategies.aggregation.gram import with_gram
+from strategies.aggregation.parts.gram import with_gram
 from strategies.aggregation.updates import NotFinite, Updates
+from strategies.conformance.aggregation import check_aggregator
 
 RULES = discover(Aggregator, "strategies.aggregation")
 EVERY = {"permutation", "translation", "scale", "fixed point"}

@@ -9,16 +9,16 @@ from torch import nn
 from learning.hostile_buffers import hostile_buffers
 from learning.method import discover
 from learning.models.base import Architecture
-from learning.weights import Layout
+from learning.weights import WeightLayout
 from scenarios.federation import FedAdam, FedAvg
 from strategies.aggregation.base import Context
-from strategies.aggregation.buffers import Buffers, far_off
-from strategies.aggregation.chain import infeasible
 from strategies.aggregation.krum import Krum
 from strategies.aggregation.mean import Mean
 from strategies.aggregation.median import Median
+from strategies.aggregation.parts.buffers import Buffers, far_off
+from strategies.aggregation.parts.chain import infeasible
 from strategies.aggregation.updates import Updates
-from strategies.federated import Line, Standing, play_round
+from strategies.federated import DefencePipeline, ServerState, play_round
 
 F, N = 2, 11
 RULES, STEPS = found_rules.rules(F), found_rules.steps(F)
@@ -43,10 +43,16 @@ def played(line, updates, layout, states, before, optimizer=None):
     """Return the round of some states whose weights are `updates`."""
     own = updates.matrix.double().mean(0)
     buffers = Buffers(updates.agents, layout.stacked(states), layout.variances)
-    standing = Standing(torch.zeros(updates.width), layout.rest(before))
+    standing = ServerState(torch.zeros(updates.width), layout.rest(before))
     context = Context(seed=3, own=own)
     return play_round(
-        Line.of(line), standing, updates, buffers, context, optimizer or FedAvg(), "median"
+        DefencePipeline.of(line),
+        standing,
+        updates,
+        buffers,
+        context,
+        optimizer or FedAvg(),
+        "median",
     )
 
 
@@ -122,7 +128,7 @@ def test_an_agent_of_no_trust_changes_no_entry(name):
     """Case bn-statistics: Krum removes an agent, and its statistics entered the model."""
     model = Normed()
     layout, states, updates = (
-        Layout(model),
+        WeightLayout(model),
         some_states(model.state_dict()),
         updates_of(some_updates()),
     )
@@ -157,7 +163,7 @@ class Digits:
             x = nn.functional.interpolate(x, size=(size, size))
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
         x, self.y = x[order], torch.tensor(digits.target)[order]
-        self.model, self.layout = model, Layout(model)
+        self.model, self.layout = model, WeightLayout(model)
         self.before = {name: value.clone() for name, value in model.state_dict().items()}
         self.test = x[n * rows : n * rows + 300], self.y[n * rows : n * rows + 300]
         states = [self._measured(x[at * rows : at * rows + rows]) for at in range(n)]
@@ -290,7 +296,7 @@ def built(architecture):
 @pytest.mark.parametrize("kind", sorted(k for k, a in ARCHITECTURES.items() if not a.batchable))
 def test_in_every_architecture_buffers_follow_the_rule(kind):
     model = built(ARCHITECTURES[kind])
-    layout, before = Layout(model), model.state_dict()
+    layout, before = WeightLayout(model), model.state_dict()
     assert layout.buffers
     assert len(layout.variances) == len(layout.counters) == len(layout.buffers) / 3
     rest = {name: before[name] for name in layout.buffers}
@@ -324,7 +330,12 @@ def test_honest_buffers_are_averaged_by_share_and_counters_stay_whole():
     buffers = Buffers(updates.agents, values, {"var": 1e-5})
     for line in ([], [Mean()], [RULES["geometric_median"]]):
         round_ = play_round(
-            Line.of(line), Standing(torch.zeros(3), before), updates, buffers, Context(), FedAvg()
+            DefencePipeline.of(line),
+            ServerState(torch.zeros(3), before),
+            updates,
+            buffers,
+            Context(),
+            FedAvg(),
         )
         after = round_.standing.buffers
         assert after["mean"].tolist() == [2.0, 4.0]
@@ -333,7 +344,12 @@ def test_honest_buffers_are_averaged_by_share_and_counters_stay_whole():
         assert int(after["count"]) == (15 if line in ([], [Mean()]) else 10)
     thrice = updates_of(torch.zeros(2, 3), torch.tensor([1.0, 3.0], dtype=torch.float64))
     after = play_round(
-        Line.of([]), Standing(torch.zeros(3), before), thrice, buffers, Context(), FedAvg()
+        DefencePipeline.of([]),
+        ServerState(torch.zeros(3), before),
+        thrice,
+        buffers,
+        Context(),
+        FedAvg(),
     ).standing.buffers
     assert after["mean"].tolist() == [2.5, 4.5]
 
@@ -342,8 +358,10 @@ def test_what_shares_leave_over_stays_with_the_models_own_buffers():
     values = {"mean": torch.tensor([[8.0], [8.0], [8.0]])}
     rows = torch.eye(3) * 2
     buffers = Buffers(names_of(3), values)
-    line = Line.of([found_rules.example(found_rules.RULES["norm_clipping"], 0, bound=1.0)])
-    start = Standing(torch.zeros(3), {"mean": torch.tensor([0.0])})
+    line = DefencePipeline.of(
+        [found_rules.example(found_rules.RULES["norm_clipping"], 0, bound=1.0)]
+    )
+    start = ServerState(torch.zeros(3), {"mean": torch.tensor([0.0])})
     after = play_round(line, start, updates_of(rows), buffers, Context(), FedAvg()).standing
     assert after.buffers["mean"].tolist() == pytest.approx([4.0])  # clipped to half of its way
     assert after.weights.tolist() == pytest.approx([1 / 3] * 3)
@@ -351,8 +369,8 @@ def test_what_shares_leave_over_stays_with_the_models_own_buffers():
 
 def test_a_rule_that_trusts_nobody_leaves_the_buffers():
     values, rows = {"mean": torch.full((3, 2), 8.0)}, torch.ones(3, 3)
-    start = Standing(torch.zeros(3), {"mean": torch.zeros(2)})
-    foolsgold = Line.of([RULES["foolsgold"]])
+    start = ServerState(torch.zeros(3), {"mean": torch.zeros(2)})
+    foolsgold = DefencePipeline.of([RULES["foolsgold"]])
     buffers = Buffers(names_of(3), values)
     after = play_round(foolsgold, start, updates_of(rows), buffers, Context(), FedAvg())
     assert after.standing.buffers["mean"].tolist() == [0.0, 0.0]
@@ -382,8 +400,8 @@ def test_a_fallback_and_a_skipped_round(normed):
             assert (stacked.amin(0) <= value).all()
             assert (value <= stacked.amax(0)).all()
     buffers = Buffers(names_of(4), normed.layout.stacked(few), normed.layout.variances)
-    start = Standing(torch.zeros(30), normed.layout.rest(normed.before))
-    line = Line.of([Krum(f=2)])
+    start = ServerState(torch.zeros(30), normed.layout.rest(normed.before))
+    line = DefencePipeline.of([Krum(f=2)])
     skipped = play_round(line, start, updates_of(rows), buffers, Context(), FedAvg())
     assert skipped.standing is start
 
@@ -391,7 +409,7 @@ def test_a_fallback_and_a_skipped_round(normed):
 def test_a_tied_weight_moves_as_the_rule_moves_it():
     """Case tied-weights: the second name was averaged as a buffer and overwrote the first."""
     model = Tied()
-    layout, base = Layout(model), {k: v.clone() for k, v in model.state_dict().items()}
+    layout, base = WeightLayout(model), {k: v.clone() for k, v in model.state_dict().items()}
 
     def moved(by):
         state = {name: value.clone() for name, value in base.items()}
@@ -406,8 +424,8 @@ def test_a_tied_weight_moves_as_the_rule_moves_it():
     updates = updates_of(torch.stack([layout.flat(state) - start for state in states]))
     buffers = Buffers(updates.agents, layout.stacked(states), layout.variances)
     after = play_round(
-        Line.of([Median()]),
-        Standing(start, layout.rest(base)),
+        DefencePipeline.of([Median()]),
+        ServerState(start, layout.rest(base)),
         updates,
         buffers,
         Context(),
@@ -422,7 +440,7 @@ def test_a_tied_weight_moves_as_the_rule_moves_it():
 def test_buffers_of_other_kinds_are_robust_too():
     """Truth values, counters under other names, and a variance that a plug-in's layer names."""
     model = Tied()
-    layout = Layout(model)
+    layout = WeightLayout(model)
     assert set(layout.variances) == {"norm.running_var", "moving"}
     assert layout.counters == {"norm.num_batches_tracked", "seen"}
     base = model.state_dict()

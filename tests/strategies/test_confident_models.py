@@ -14,17 +14,17 @@ from torch import nn
 
 from learning.models.parts import Classifier
 from learning.pool import DEFENDER, Block, Pool
-from learning.training.batches import Batch
+from learning.training.batches.batches import Batch
+from learning.training.engine.loop import Loop, log_costs
 from learning.training.job import Trained
-from learning.training.loop import Loop, log_costs
 from learning.training.spec import TrainingSpec
 from strategies.base import Defender
-from strategies.filtering.curvature import bent
-from strategies.filtering.gradients import LastLayer, all_layers, cross_entropy, last_layer
 from strategies.filtering.influence import Influence
 from strategies.filtering.iterative_trimmed_loss import IterativeTrimmedLoss
 from strategies.filtering.loss_defence import LossDefence
-from strategies.filtering.losses import cross_entropies, odds_against
+from strategies.filtering.parts.curvature import bent
+from strategies.filtering.parts.gradients import LastLayer, all_layers, cross_entropy, last_layer
+from strategies.filtering.parts.losses import cross_entropies, odds_against
 from strategies.filtering.sever import Sever
 from strategies.filtering.trim import Trim
 

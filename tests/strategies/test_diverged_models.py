@@ -10,8 +10,8 @@ from learning.method import discover
 from learning.pool import DEFENDER
 from learning.training.job import Training
 from strategies.base import Defender, Filter
+from strategies.conformance.filtering import ExactLearner, made_pool
 from strategies.filtering.activation_clustering import ActivationClustering
-from strategies.filtering.conformance import ExactLearner, made_pool
 from strategies.filtering.inverse_self_paced import InverseSelfPaced
 from strategies.filtering.iterative_trimmed_loss import IterativeTrimmedLoss
 from strategies.filtering.loss_defence import LossDefence

@@ -12,8 +12,8 @@ from learning.method import discover
 from learning.pool import Block, Pool
 from learning.training.job import Training
 from strategies.base import Filter, Verdict
-from strategies.filtering.conformance import ExactLearner, check_filter, made_pool, shuffled
-from strategies.filtering.ranked import unjudged
+from strategies.conformance.filtering import ExactLearner, check_filter, made_pool, shuffled
+from strategies.filtering.parts.ranked import unjudged
 
 SHIPPED = discover(Filter, "strategies.filtering")
 # The arguments of the scenario, and of the check. A filter without an entry is checked as it is.
@@ -261,7 +261,7 @@ def moved(pool):
 
 
 def test_one_that_never_ends_and_one_that_is_no_method_are_found(monkeypatch):
-    monkeypatch.setattr("strategies.filtering.conformance.MOST_STAGES", 20)
+    monkeypatch.setattr("strategies.conformance.filtering.MOST_STAGES", 20)
 
     def inspect(self, pool, defender):
         while True:

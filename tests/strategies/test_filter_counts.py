@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from learning.pool import Block, Pool
-from strategies.filtering.conformance import ExactLearner
+from strategies.conformance.filtering import ExactLearner
 from strategies.filtering.influence import Influence
 from strategies.filtering.inverse_self_paced import InverseSelfPaced
 from strategies.filtering.iterative_trimmed_loss import IterativeTrimmedLoss
 from strategies.filtering.loss_defence import LossDefence
-from strategies.filtering.row_draws import RowDraws
+from strategies.filtering.parts.row_draws import RowDraws
 from strategies.filtering.sever import Sever
 from strategies.filtering.spectral_signatures import SpectralSignatures
 from strategies.filtering.trim import Trim

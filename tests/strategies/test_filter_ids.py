@@ -15,7 +15,7 @@ from learning.method import discover
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.job import Trained
 from strategies.base import Defender, Filter
-from strategies.filtering.conformance import ExactLearner
+from strategies.conformance.filtering import ExactLearner
 
 SHIPPED = discover(Filter, "strategies.filtering")
 SHAPE, CLASSES = (1, 4, 4), 3

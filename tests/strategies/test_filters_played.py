@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from backfire.play import play
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 
 DEFENDERS = {
     "undefended": [],

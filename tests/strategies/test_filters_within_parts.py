@@ -7,10 +7,10 @@ from pydantic import ValidationError
 
 from learning.models.mlp import MLP
 from learning.pool import DEFENDER, Block
-from learning.training.engine import Engine, Recipe
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.spec import SGD, ComputeSpec, TrainingSpec
-from scenarios.errors import ScenarioError
 from scenarios.loader import parse
+from scenarios.text.errors import ScenarioError
 from strategies.augmentation.agent_augmentation import AgentAugmentation
 from strategies.filtering.inverse_self_paced import InverseSelfPaced
 from strategies.filtering.loss_defence import LossDefence

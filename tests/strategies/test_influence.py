@@ -14,16 +14,16 @@ from learning.models.parts import Classifier
 from learning.pool import DEFENDER
 from learning.training.job import Trained
 from strategies.base import Defender
-from strategies.filtering.conformance import made_pool
-from strategies.filtering.curvature import (
+from strategies.conformance.filtering import made_pool
+from strategies.filtering.influence import Influence
+from strategies.filtering.parts.curvature import (
     all_layers_product,
     conjugate_gradients,
     factorised,
     last_layer_matrix,
     last_layer_product,
 )
-from strategies.filtering.gradients import LastLayer, all_layers
-from strategies.filtering.influence import Influence
+from strategies.filtering.parts.gradients import LastLayer, all_layers
 
 CPU = torch.device("cpu")
 CLASSES, DAMPING = 3, 0.02

@@ -10,13 +10,13 @@ from torch import nn
 from learning.data.digits import Digits
 from learning.models.mlp import MLP
 from learning.pool import Block, Pool
-from learning.training.engine import Engine, Recipe
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained
 from learning.training.spec import ComputeSpec, TrainingSpec
 from strategies.base import Defender
 from strategies.filtering.inverse_self_paced import FAST, InverseSelfPaced
-from strategies.filtering.row_draws import RowDraws
-from strategies.filtering.trimming import ballots, trimmed, winners
+from strategies.filtering.parts.row_draws import RowDraws
+from strategies.filtering.parts.trimming import ballots, trimmed, winners
 
 CLASSES = 3
 DEFENDER = Defender(seed=0, shape=(1, 3, 3), classes=CLASSES, agents=("ada",), epochs=10)

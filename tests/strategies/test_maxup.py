@@ -15,9 +15,9 @@ from learning.models.softmax import Softmax
 from learning.pool import Block, Pool
 from learning.seeds import torch_generator
 from learning.shares import count_of
-from learning.training.engine import Engine, Recipe
+from learning.training.batches.order import visiting_order
+from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import BatchHook, Training
-from learning.training.order import visiting_order
 from learning.training.spec import SGD, ComputeSpec, TrainingSpec
 from strategies.hooks.cutmix import CutMix
 from strategies.hooks.maxup import MaxUp

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from strategies.aggregation.base import GIBIBYTE
-from strategies.aggregation.buffers import _weighted_median
 from strategies.aggregation.bulyan import Bulyan
-from strategies.aggregation.gram import cosines, distances_to
 from strategies.aggregation.krum import Krum
 from strategies.aggregation.mda import MDA, closest_together
 from strategies.aggregation.multi_krum import MultiKrum
+from strategies.aggregation.parts.buffers import _weighted_median
+from strategies.aggregation.parts.gram import cosines, distances_to
 from strategies.aggregation.trimmed_mean import TrimmedMean
 from strategies.checks import refuse_unused
-from strategies.filtering.gradients import GIB
-from strategies.filtering.lanczos import top_eigenpair
-from strategies.filtering.row_draws import _mixed, _turns
+from strategies.filtering.parts.gradients import GIB
+from strategies.filtering.parts.lanczos import top_eigenpair
+from strategies.filtering.parts.row_draws import _mixed, _turns
 from strategies.hooks.poison_patches import PoisonPatches
 
 

@@ -9,14 +9,14 @@ from found_rules import example
 from pydantic import ValidationError
 
 from learning.method import discover
-from strategies.aggregation import chain
 from strategies.aggregation.base import Context, Infeasible, PreAggregator
-from strategies.aggregation.conformance import check_preaggregator
 from strategies.aggregation.krum import Krum
 from strategies.aggregation.mean import Mean
 from strategies.aggregation.median import Median
 from strategies.aggregation.multi_krum import MultiKrum
+from strategies.aggregation.parts import chain
 from strategies.aggregation.updates import Updates
+from strategies.conformance.aggregation import check_preaggregator
 from strategies.preaggregation.bucketing import Bucketing
 from strategies.preaggregation.nearest_neighbour_mixing import NearestNeighbourMixing
 

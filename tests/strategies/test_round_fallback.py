@@ -6,15 +6,15 @@ import torch
 
 from scenarios.federation import FedAvg, FedAvgM
 from strategies.aggregation.base import Context
-from strategies.aggregation.buffers import Buffers
 from strategies.aggregation.centred_clipping import CentredClipping
 from strategies.aggregation.fltrust import FLTrust
 from strategies.aggregation.foolsgold import FoolsGold
 from strategies.aggregation.krum import Krum
 from strategies.aggregation.mean import Mean
 from strategies.aggregation.norm_clipping import NormClipping
+from strategies.aggregation.parts.buffers import Buffers
 from strategies.aggregation.updates import Updates
-from strategies.federated import Line, Standing, play_round
+from strategies.federated import DefencePipeline, ServerState, play_round
 from strategies.preaggregation.nearest_neighbour_mixing import NearestNeighbourMixing
 
 D = 6
@@ -33,14 +33,16 @@ def few():
 
 def standing_of():
     buffers, memory = {"b": torch.zeros(1)}, {"memory": torch.ones(2)}
-    return Standing(torch.arange(D, dtype=torch.float32), buffers, memory)
+    return ServerState(torch.arange(D, dtype=torch.float32), buffers, memory)
 
 
 def play(line, updates, fallback="skip", optimizer=None, context=None):
     optimizer = optimizer or FedAvg()
     context = context or Context()
     buffers = Buffers(updates.agents, {"b": torch.ones(len(updates), 1)})
-    return play_round(Line.of(line), standing_of(), updates, buffers, context, optimizer, fallback)
+    return play_round(
+        DefencePipeline.of(line), standing_of(), updates, buffers, context, optimizer, fallback
+    )
 
 
 def test_by_default_an_infeasible_rule_leaves_everything_as_it_was(few):

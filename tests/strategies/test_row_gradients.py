@@ -11,7 +11,7 @@ from torch import nn
 from learning.models.parts import Classifier
 from learning.training.job import Trained
 from strategies.base import Defender
-from strategies.filtering.gradients import (
+from strategies.filtering.parts.gradients import (
     LastLayer,
     Stored,
     all_layers,
@@ -19,7 +19,7 @@ from strategies.filtering.gradients import (
     last_layer,
     weights_of,
 )
-from strategies.filtering.lanczos import top_eigenpair
+from strategies.filtering.parts.lanczos import top_eigenpair
 
 SHAPE, CLASSES, ROWS = (2, 5, 4), 3, 11
 

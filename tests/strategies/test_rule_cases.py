@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from backfire.play import PlayError, play
-from scenarios.errors import ScenarioError
 from scenarios.loader import parse
+from scenarios.text.errors import ScenarioError
 from strategies.aggregation.base import Context
 from strategies.aggregation.foolsgold import FoolsGold
 from strategies.aggregation.krum import Krum

@@ -19,7 +19,7 @@ from clients.agents import deal_scenario
 from clients.app import create_app as create_client
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.job import Training
-from scenarios.schema import Scenario
+from scenarios.scenario import Scenario
 from server.app import create_app as create_server
 from server.events import ignore
 from strategies.base import Verdict

@@ -6,7 +6,7 @@ import torch
 
 from learning.pool import Pool
 from learning.training.job import Trained
-from strategies.filtering.gradients import LastLayer, Stored, Streamed
+from strategies.filtering.parts.gradients import LastLayer, Stored, Streamed
 from strategies.filtering.sever import Sever, gradient_scores
 
 CPU = torch.device("cpu")
@@ -112,7 +112,7 @@ def test_the_filter_is_the_papers_loop(play, pool, defender, per, rounds):
 def test_all_layers_kept_or_streamed_agree(pool, defender, monkeypatch):
     from dataclasses import replace
 
-    from strategies.filtering.conformance import ExactLearner
+    from strategies.conformance.filtering import ExactLearner
 
     learner, asked = ExactLearner(defender.shape, pool.classes), []
 

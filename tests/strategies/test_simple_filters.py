@@ -14,7 +14,7 @@ from learning.pool import DEFENDER, Block, Pool
 from learning.training.job import Trained
 from strategies.filtering.loss_defence import LossDefence
 from strategies.filtering.nearest_labels import NearestLabels, neighbour_labels
-from strategies.filtering.ranked import highest
+from strategies.filtering.parts.ranked import highest
 from strategies.filtering.strip import Strip, boundary, entropies_of, mean_entropies
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from strategies.aggregation.base import Context
-from strategies.aggregation.chain import aggregate, infeasible
-from strategies.aggregation.gram import distances, levelled
 from strategies.aggregation.mda import CHOICES, closest_together
 from strategies.aggregation.meamed import Meamed
-from strategies.aggregation.sorting import mean_around_median
+from strategies.aggregation.parts.chain import aggregate, infeasible
+from strategies.aggregation.parts.gram import distances, levelled
+from strategies.aggregation.parts.sorting import mean_around_median
 from strategies.aggregation.updates import Updates
 
 F, N = 2, 11

@@ -10,15 +10,15 @@ from torch import nn
 from learning.models.parts import Classifier
 from learning.pool import Block, Pool
 from learning.training.job import Trained, Training
-from scenarios.errors import ScenarioError
 from scenarios.loader import parse
+from scenarios.text.errors import ScenarioError
 from strategies.base import Defender
 from strategies.filtering.iterative_trimmed_loss import IterativeTrimmedLoss
-from strategies.filtering.lockstep import in_lockstep
-from strategies.filtering.losses import cross_entropies, losses_of
-from strategies.filtering.row_draws import RowDraws
+from strategies.filtering.parts.lockstep import in_lockstep
+from strategies.filtering.parts.losses import cross_entropies, losses_of
+from strategies.filtering.parts.row_draws import RowDraws
+from strategies.filtering.parts.trimming import lowest
 from strategies.filtering.trim import Trim
-from strategies.filtering.trimming import lowest
 
 
 class SoftmaxRegression(Classifier):

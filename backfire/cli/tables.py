@@ -1,0 +1,201 @@
+"""The result of a game on a terminal: each score beside its controls, then the finding.
+
+Names come from scenarios and are foreign text: they are escaped and never read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scenarios.text.quoting import printable
+from server.referee.findings import is_void
+from server.referee.results import (
+    DefenderScores,
+    DetectionScores,
+    Difference,
+    GameResult,
+    GroupScores,
+    Score,
+    Summary,
+)
+from server.referee.verdict import ASK_FOR_REPEATS
+
+_QUARANTINES = 10
+_NONE = "-"
+_VOID = "void"
+
+
+def show(result: GameResult, report: Path | None, console: Console) -> None:
+    """Print a result.
+
+    Args:
+        result: What was scored.
+        report: Path of the HTML report, where there is one.
+        console: Where to print.
+    """
+    console.print(scores_table(result))
+    for line in (
+        *_adversarial(result),
+        *_filters(result),
+        *_detection(result),
+        *_notes(result),
+        *_quarantined(result),
+    ):
+        console.print(Text(line))
+    console.print(Text("\n" + printable(result.verdict[0]), style="bold"))
+    if ASK_FOR_REPEATS in result.verdict:
+        console.print(Text(ASK_FOR_REPEATS))
+    if report is not None:
+        console.print(Text(f"Report: {printable(str(report))}"), soft_wrap=True)
+
+
+def scores_table(result: GameResult) -> Table:
+    """Return the table: a row for each defender and malicious group, all figures in percent.
+
+    The first ASR is that of all agents of the group. All behind it are of those that were also
+    played alone, and add up: interference is alone - together, above its 95 % interval.
+    """
+    title = Text(f"{printable(result.scenario)}, seed {result.seed}; all figures in %")
+    # Narrow enough for 80 columns and names of ten letters.
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("defender", overflow="fold")
+    table.add_column("clean\nacc.", justify="right")
+    table.add_column("no\nattack", justify="right")
+    table.add_column("attackers", overflow="fold")
+    table.add_column("ASR", justify="right")
+    parts = any(own.asr_part for d in result.defenders.values() for own in d.groups.values())
+    if parts:
+        table.add_column("own\npart", justify="right")
+    sampled = any(
+        own.comparison is not None and own.comparison.agents < own.comparison.of
+        for d in result.defenders.values()
+        for own in d.groups.values()
+    )
+    if sampled:
+        table.add_column("alone:\nof", justify="right")
+    table.add_column("to-\ngether", justify="right")
+    table.add_column("alone", justify="right")
+    table.add_column("un-\ntrained", justify="right")
+    table.add_column("inter-\nference", justify="right")
+    for name, scores in result.defenders.items():
+        for row, (group, own) in enumerate(scores.groups.items() or [("", None)]):
+            head = _head(name, scores) if row == 0 else ["", "", ""]
+            last = row == max(0, len(scores.groups) - 1)
+            cells = [*head, printable(group, 64), *_group(own, parts, sampled)]
+            table.add_row(*map(Text, cells), end_section=last)
+    return table
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage with one decimal, ``-`` for None."""
+    return _NONE if value is None else f"{100 * value:.1f}"
+
+
+def _head(name: str, scores: DefenderScores) -> list[str]:
+    clean, free = scores.clean_accuracy, scores.clean_accuracy_attacker_free
+    return [printable(name, 64), percent(clean.value), _value(free)]
+
+
+def _group(scores: GroupScores | None, parts: bool, sampled: bool) -> list[str]:
+    """Return a group's cells; behind the first all are of the agents that were played alone."""
+    if scores is None:
+        return [_NONE] * (5 + parts + sampled)
+    own = [percent(scores.asr.pooled.value)]
+    if parts:
+        own.append(_pooled(scores.asr_part))
+    compared = scores.comparison
+    if compared is None:
+        return [*own, *([_NONE] * (2 + sampled)), _pooled(scores.asr_untrained), _NONE]
+    if sampled:
+        own.append(f"{compared.agents}/{compared.of}")
+    control = _value(compared.untrained)
+    together, alone = _value(compared.together), _value(compared.alone)
+    gap = _VOID if is_void(scores) else _difference(compared.interference)
+    return [*own, together, alone, control, gap]
+
+
+def _pooled(summary: Summary | None) -> str:
+    return _NONE if summary is None else percent(summary.pooled.value)
+
+
+def _value(score: Score | None) -> str:
+    return _NONE if score is None else percent(score.value)
+
+
+def _difference(gap: Difference | None) -> str:
+    """Return a difference above its interval, in whole points so that the table stays narrow."""
+    if gap is None or gap.value is None:
+        return _NONE
+    return f"{100 * gap.value:+.1f}\n[{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
+
+
+def _adversarial(result: GameResult) -> Iterator[str]:
+    titles = dict.fromkeys(
+        title for scores in result.defenders.values() for title in scores.adversarial_accuracy
+    )
+    for title in titles:
+        values = ", ".join(
+            f"{printable(name, 64)} {_value(scores.adversarial_accuracy.get(title))}"
+            for name, scores in result.defenders.items()
+        )
+        yield f"Adversarial accuracy under {printable(title)}: {values}"
+
+
+def _filters(result: GameResult) -> Iterator[str]:
+    for name, scores in result.defenders.items():
+        for one in scores.filters:
+            yield (
+                f"{printable(name, 64)}: {printable(one.kind)} removed {one.removed} rows, "
+                f"{one.true_positives} of the {one.poisoned} poisoned ones (precision "
+                f"{_value(one.precision)}, recall {_value(one.recall)})"
+            )
+
+
+def _detection(result: GameResult) -> Iterator[str]:
+    for name, rounds in result.rounds.items():
+        shown = printable(name, 64)
+        scores = result.defenders.get(name)
+        if scores is not None and scores.detection is not None:
+            yield f"{shown}: {_judgement(scores.detection)}"
+        skipped = sum(entry.skipped for entry in rounds)
+        fallbacks = sum(bool(entry.fallback) for entry in rounds)
+        if skipped or fallbacks:
+            yield (
+                f"{shown}: of {len(rounds)} rounds {skipped} skipped, {fallbacks} aggregated by "
+                "the fallback; the report says why"
+            )
+
+
+def _judgement(found: DetectionScores) -> str:
+    auroc = "undefined" if found.auroc is None else f"{found.auroc:.3f}"
+    if found.removed is None:
+        return f"over {found.rounds} rounds its rule only weighed, AUROC {auroc}"
+    return (
+        f"over {found.rounds} rounds its rule removed {found.removed} of {found.updates} updates, "
+        f"{found.true_positives} of the {found.cheating} cheating ones (precision "
+        f"{_value(found.precision)}, recall {_value(found.recall)}, AUROC {auroc})"
+    )
+
+
+def _notes(result: GameResult) -> Iterator[str]:
+    yield from (printable(f"{note[:1].upper()}{note[1:]}", 600) for note in result.notes)
+    for name, scores in result.defenders.items():
+        for note in scores.notes:
+            yield f"{printable(name, 64)}: {printable(note, 400)}"
+
+
+def _quarantined(result: GameResult) -> Iterator[str]:
+    for one in result.quarantined[:_QUARANTINES]:
+        yield (
+            f"Quarantined: {printable(one.stage)} of {printable(one.agent, 64)}, "
+            f"{printable(one.code)}: {printable(one.message, 200)}"
+        )
+    more = len(result.quarantined) - _QUARANTINES
+    if more > 0:
+        yield f"Quarantined: {more} more; see the report"

@@ -1,0 +1,1 @@
+"""Payoff matrices of a sweep: equilibria, dominance, the value of a zero-sum game."""

@@ -1,0 +1,1 @@
+"""What a paper prints and concludes, judged by the games of a sweep."""

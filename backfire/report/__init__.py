@@ -1,7 +1,0 @@
-"""The report of a game: one HTML file, made from the run folder alone."""
-
-from __future__ import annotations
-
-from backfire.report.render import render
-
-__all__ = ["render"]

@@ -1,0 +1,109 @@
+"""Numbers and foreign names as the report words them."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+from scenarios.text.quoting import printable
+from server.referee.results import Difference, Score, Summary
+
+THIN = "\u202f"  # narrow no-break space, between a number and its unit
+NONE = "–"
+MAX_NAME = 80
+
+# Words written from right to left, which must not drag the numbers beside them along.
+_LETTER = r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]"
+_RIGHT_TO_LEFT = re.compile(rf"{_LETTER}(?:[^A-Za-z0-9]*{_LETTER})*")
+
+
+def plain(text: object, limit: int = MAX_NAME) -> str:
+    """Return foreign text with all that does not print escaped, at most `limit` characters."""
+    return printable(str(text), limit)
+
+
+def sentence(text: object) -> str:
+    """Return a foreign sentence for the page.
+
+    Numbers keep their units on the same line, and words from right to left are isolated.
+    """
+    shown = plain(text, 4000).replace(" %", f"{THIN}%")
+    return _RIGHT_TO_LEFT.sub(lambda found: f"\u2068{found[0]}\u2069", shown)
+
+
+def clauses(text: object) -> list[str]:
+    """Return the clauses of a foreign sentence, which semicolons part."""
+    parts = sentence(text).split("; ")
+    return [f"{part};" for part in parts[:-1]] + parts[-1:]
+
+
+def width(text: str) -> float:
+    """Return the approximate width of a text in em."""
+    return sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.56 for c in text)
+
+
+def fitted(text: str, limit: float) -> str:
+    """Return the text, cut with an ellipsis where it is wider than `limit` em."""
+    if width(text) <= limit:
+        return text
+    while text and width(text) > limit - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def number(value: float) -> str:
+    """Return a number in at most four significant digits, whole numbers in full."""
+    if not math.isfinite(value):
+        return "not finite"
+    if value == round(value) and abs(value) < 1e9:
+        return f"{value:,.0f}".replace(",", THIN)
+    return f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in per cent with one decimal."""
+    if value is None:
+        return NONE
+    return f"{100 * value:.1f}{THIN}%" if math.isfinite(value) else "not finite"
+
+
+def points(value: float | None) -> str:
+    """Return a difference of shares in signed percentage points."""
+    if value is None:
+        return NONE
+    return f"{100 * value:+.1f}".replace("-", "−") if math.isfinite(value) else "not finite"
+
+
+def interval(score: Score) -> str:
+    """Return the interval of a share in per cent."""
+    return f"{100 * score.low:.1f} to {100 * score.high:.1f}{THIN}%"
+
+
+def gap_interval(gap: Difference) -> str:
+    """Return the interval of a difference in points."""
+    return f"{points(gap.low)} to {points(gap.high)}"
+
+
+def spread(summary: Summary) -> str:
+    """Return mean and standard deviation over agents."""
+    if summary.std is None:
+        return percent(summary.mean)
+    return f"{percent(summary.mean)[:-2]}\u00a0±\u00a0{percent(summary.std)}"
+
+
+def counted(score: Score) -> str:
+    """Return hits of count."""
+    return f"{number(round(score.hits, 1))} of {number(score.count)}"
+
+
+def in_full(name: str, score: Score) -> str:
+    """Return a score in words: name, value, counts, interval."""
+    if score.value is None:
+        return f"{name}: no inputs"
+    return f"{name}: {percent(score.value)} ({counted(score)}; 95 % interval {interval(score)})"
+
+
+def many(count: int, what: str) -> str:
+    """Return ``1 row`` or ``2 rows``, kept on one line."""
+    return f"{number(count)}\u00a0{what}" + ("" if count == 1 else "s")

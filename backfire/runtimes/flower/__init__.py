@@ -1,0 +1,1 @@
+"""All that touches Flower beyond its public names."""

@@ -1,0 +1,109 @@
+"""What an agent does with its private data."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from learning.method import Method
+from learning.pool import Bools, Floats, Ints
+from learning.seeds import numpy_generator
+from learning.triggers.base import TriggerKey
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """An agent's place at the table: all that it may know of the game.
+
+    Attributes:
+        name: Its name.
+        group: The scenario entry it comes from.
+        index: Its position in the group, from 0.
+        count: Size of the group.
+        seed: The game's seed; its draws are keyed by it and the agent's name. A behaviour could
+            replay the draws of others with it: in a simulation behaviours are trusted to play
+            their own part, and nothing but the defences is kept from looking.
+        classes: Number of classes.
+        reference_rows: Size of the share that poison rates refer to where the scenario keeps
+            the number of poisoned rows constant (S0 A.2.1), else None: the agent's own share.
+        rounding: How a fractional number of poisoned rows is rounded.
+    """
+
+    name: str
+    group: str
+    index: int
+    count: int
+    seed: int
+    classes: int
+    reference_rows: float | None = None
+    rounding: str = "nearest"
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """Return the agent's own generator for one purpose."""
+        return numpy_generator(self.seed, purpose, agent=self.name)
+
+    def trigger_key(self, purpose: str) -> TriggerKey:
+        """Return the key of the agent's trigger."""
+        return TriggerKey(self.seed, self.name, self.group, self.index, purpose)
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """An agent's private data, split into what it contributes and what it keeps for run time.
+
+    x float32 (n, C, H, W) in [0, 1], y int64 (n,), true labels.
+    """
+
+    x_train: Floats
+    y_train: Ints
+    x_run: Floats
+    y_run: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Contribution:
+    """What an agent did: its contribution, and the truth that only the referee is told.
+
+    Attributes:
+        x: Contributed inputs, float32 (n, C, H, W); rows stay in the order of the share.
+        y: Contributed labels, int64 (n,).
+        poisoned: Which rows were changed, bool (n,).
+        x_triggered: Run-time inputs that are to set the backdoor off, (m, C, H, W); m is 0 for
+            agents without a backdoor.
+        targets: The label that each triggered input should get, int64 (m,).
+        target: The one target label of an all-to-one backdoor, else None.
+        source: The source class of a source-to-target backdoor, else None.
+        x_part: The inputs of `x_triggered` with the agent's own part of the trigger alone, where
+            the agents of its group train a part each, else None.
+        run_rows: Which run-time row each triggered input was, ascending positions without
+            repeats, int64 (m,); None: all rows, in their order.
+    """
+
+    x: Floats
+    y: Ints
+    poisoned: Bools
+    x_triggered: Floats
+    targets: Ints
+    target: int | None = None
+    source: int | None = None
+    x_part: Floats | None = None
+    run_rows: Ints | None = None
+
+
+class Behaviour(Method):
+    """An agent's strategy in a game."""
+
+    @property
+    def malicious(self) -> bool:
+        """Whether the agent cheats."""
+        return True
+
+    @abstractmethod
+    def play(self, share: Share, seat: AgentContext) -> Contribution:
+        """Return the contribution; the share itself is left alone.
+
+        Raises:
+            ValueError: If the behaviour cannot be played on this data; one line.
+        """

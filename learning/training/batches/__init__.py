@@ -1,0 +1,1 @@
+"""Which rows are in which batch, and how they are changed."""

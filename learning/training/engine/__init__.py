@@ -1,0 +1,1 @@
+"""The engine: what is asked for is grouped, made ready and trained."""

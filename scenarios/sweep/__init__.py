@@ -1,0 +1,1 @@
+"""Sweeps as files: axes, cells, and what a paper published."""

@@ -1,0 +1,1 @@
+"""What a run keeps on disk, written so that a killed one can go on."""
