@@ -32,6 +32,7 @@ from server.games.checkpointer import Checkpointer
 from server.games.game import Game
 from server.referee.results import GameResult
 from server.store.environment import environment
+from server.store.reading import PLUGINS
 from server.store.record import record
 from server.store.run_folder import CHECKPOINTS, REPORT, SCENARIO, RunFolder, RunFolderError
 
@@ -87,7 +88,7 @@ def play(
     """
     device = _ready(scenario, runtime, connection, track)
     with RunFolder.create(out, scenario) as folder:
-        folder.write_environment(device, sys.argv, runtime)
+        folder.write_environment(device, sys.argv, runtime, plugins=scenario.plugins())
         keeper = folder.checkpoints(scenario.digest())
         return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, track)
 
@@ -124,8 +125,9 @@ def resume(
         scenario = load(path / SCENARIO)
         runtime = runtime or str(folder.environment().get("runtime", "local"))
         device = _ready(scenario, runtime, connection, track)
+        _need_same_plugins(scenario, folder)
         if not folder.environment():
-            folder.write_environment(device, sys.argv, runtime)
+            folder.write_environment(device, sys.argv, runtime, plugins=scenario.plugins())
         folder.record({"phase": RESUMED, "environment": environment(device, sys.argv, runtime)})
         keeper = folder.checkpoints(scenario.digest(), resuming=True)
         return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, track)
@@ -216,6 +218,19 @@ def _ready(
     except (ValueError, RuntimeError) as error:
         raise PlayError(str(error)) from error
     return str(device)
+
+
+def _need_same_plugins(scenario: Scenario, folder: RunFolder) -> None:
+    """Refuse to go on with other code than that with which a game began."""
+    if not folder.environment():
+        return
+    began, now = folder.environment().get(PLUGINS, []), scenario.plugins()
+    changed = [one for one in now if one not in began]
+    if changed:
+        raise PlayError(
+            f"expected {changed[0]['method']} as it was when this run began; its package or its "
+            "code has changed since: install it as it was, or play the scenario anew"
+        )
 
 
 def _need_no_owner(scenario: Scenario) -> None:

@@ -3,23 +3,23 @@
 A method (a data set, a model, a trigger, an attack, a defence) is one class in one file. Its
 fields are its parameters, its `kind` is its name in a scenario. Putting the file into the folder
 of its family is all that it takes to be found; installed packages offer more methods through an
-entry point of the group ``backfire.<family>``. A scenario can never import anything by itself.
+entry point of the group ``backfire.<family>`` (`learning.families.table`). A scenario can never
+import anything by itself.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
-from collections.abc import Mapping, Sequence
-from importlib import metadata
-from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeGuard, TypeVar, Union, get_args
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from learning.families.offers import Offer, PluginError, offers, switched_on
+from learning.families.origins import Record, origin_of
+from learning.families.table import family_of
 from learning.frozen import Frozen
-
-PLUGIN_SWITCH = "BACKFIRE_PLUGINS"
 
 
 class Method(Frozen):
@@ -70,19 +70,100 @@ def kind_of(method: type[Method]) -> str:
 def discover(family: type[MethodT], *packages: str) -> dict[str, type[MethodT]]:
     """Find the methods of a family: the classes of the modules of `packages`, by `kind`.
 
-    Methods of other installed packages (entry points of the group ``backfire.<last part of a
-    package's name>``) join only where the environment variable ``BACKFIRE_PLUGINS`` is 1, since
-    importing them runs their code.
+    Plug-ins join only where they are switched on (`learning.families.offers`), since importing
+    them runs their code; one that is broken is left out, see `broken`.
 
     Raises:
-        TypeError: If two classes claim one `kind`.
+        TypeError: If two classes of this house claim one `kind`.
     """
+    found = _own_methods(family, packages)
+    joined = [plugin for _, plugin in _plugins(family, packages, found)]
+    return found | {kind_of(item): item for item in joined if not isinstance(item, str)}
+
+
+def broken(family: type[Method], *packages: str) -> dict[Offer, str]:
+    """Return the plug-ins that `discover` leaves out, and what is wrong with each, in one line."""
+    if not switched_on():
+        return {}
+    found = _own_methods(family, packages)
+    return {
+        offer: plugin
+        for offer, plugin in _plugins(family, packages, found)
+        if isinstance(plugin, str)
+    }
+
+
+def plugins_in(value: object) -> list[Record]:
+    """Return where the methods in a block come from that are not of this house.
+
+    Args:
+        value: A scenario, or any part of it.
+
+    Returns:
+        See `learning.families.origins.origin_of`; each once, by name.
+    """
+    used = {type(method) for method in _methods_in(value)}
+    records = [record for method in used if (record := origin_of(method)) is not None]
+    return sorted(records, key=lambda record: str(record["method"]))
+
+
+def _methods_in(value: object) -> Iterator[Method]:
+    if isinstance(value, Method):
+        yield value
+    if isinstance(value, BaseModel):
+        inside: Iterable[object] = (getattr(value, name) for name in type(value).model_fields)
+    elif isinstance(value, Mapping):
+        inside = value.values()
+    else:
+        inside = value if isinstance(value, tuple | list) else ()
+    for item in inside:
+        yield from _methods_in(item)
+
+
+def _own_methods(family: type[MethodT], packages: Sequence[str]) -> dict[str, type[MethodT]]:
     found: dict[str, type[MethodT]] = {}
     for package in packages:
-        for item in [*_own_classes(package), *_plugin_classes(package)]:
+        for item in _own_classes(package):
             if _is_method(item, family) and found.setdefault(kind_of(item), item) is not item:
                 raise TypeError(f"two methods of {package} are called {kind_of(item)!r}")
     return found
+
+
+def _plugins(
+    family: type[MethodT], packages: Sequence[str], known: Mapping[str, type[MethodT]]
+) -> Iterator[tuple[Offer, type[MethodT] | str]]:
+    """Yield each plug-in and its class, or what is wrong with it; none if they are switched off."""
+    taken = dict(known)
+    names = [name for name in map(family_of, packages) if name is not None]
+    for offer in [offer for name in names for offer in offers(name)] if switched_on() else ():
+        try:
+            method = _plugin(offer, family)
+            if taken.setdefault(kind_of(method), method) is not method:
+                raise PluginError(f"there is another method of the kind {kind_of(method)!r}")
+        except PluginError as error:
+            yield offer, str(error)
+        else:
+            yield offer, method
+
+
+def _plugin(offer: Offer, family: type[MethodT]) -> type[MethodT]:
+    """Load a plug-in.
+
+    Raises:
+        PluginError: If it cannot be imported, or is no method that a scenario can name.
+    """
+    item = offer.load()
+    if not _is_method(item, family):
+        raise PluginError(
+            f"expected a public class derived from {family.__name__} that declares its kind, got "
+            f"{getattr(item, '__name__', type(item).__name__)}"
+        )
+    try:
+        kind_of(item)
+        item.model_json_schema()
+    except Exception as error:  # what its fields are is somebody else's code
+        raise PluginError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    return item
 
 
 def _own_classes(package: str) -> list[Any]:
@@ -100,14 +181,7 @@ def _own_classes(package: str) -> list[Any]:
     ]
 
 
-def _plugin_classes(package: str) -> list[Any]:
-    if os.environ.get(PLUGIN_SWITCH) != "1":
-        return []
-    group = f"backfire.{package.rsplit('.', 1)[-1]}"
-    return [point.load() for point in metadata.entry_points(group=group)]
-
-
-def _is_method(item: object, family: type[Method]) -> bool:
+def _is_method(item: object, family: type[MethodT]) -> TypeGuard[type[MethodT]]:
     return (
         isinstance(item, type)
         and issubclass(item, family)

@@ -1,31 +1,37 @@
-"""The families of methods, and the folders in which their methods are found by name."""
+"""The families of methods, and what is known of a kind that no method here has."""
 
 from __future__ import annotations
 
-from typing import Final
+from learning.families.offers import PLUGIN_SWITCH, Offer, offers, switched_on
+from learning.families.table import DEFENCES, FAMILIES
+from learning.method import Method, broken
 
-# Those of clients/ and strategies/ stand above this folder: found by name, not imported.
-FAMILIES: Final[dict[str, str]] = {
-    "data": "learning.data",
-    "partition": "learning.data.partition",
-    "model": "learning.models",
-    "trigger": "learning.triggers",
-    "behaviour": "clients.data_attacks",
-    "update_attack": "clients.update_attacks",
-    "filtering": "strategies.filtering",
-    "augmentation": "strategies.augmentation",
-    "hook": "strategies.hooks",
-    "indexing": "strategies.indexing",
-    "preaggregation": "strategies.preaggregation",
-    "aggregation": "strategies.aggregation",
-    "attack": "learning.attacks",
-}
+__all__ = ["DEFENCES", "FAMILIES", "faults", "plugin_hint"]
 
-DEFENCES: Final = (
-    "filtering",
-    "augmentation",
-    "hook",
-    "indexing",
-    "preaggregation",
-    "aggregation",
-)
+
+def faults() -> dict[Offer, str]:
+    """Return the plug-ins that are left out, and what is wrong with each; none if switched off."""
+    others = ((family,) for family in FAMILIES if family not in DEFENCES)
+    return {
+        offer: fault
+        for group in (*others, DEFENCES)  # defences stand in one list, and share their kinds
+        for offer, fault in broken(Method, *(FAMILIES[family] for family in group)).items()
+    }
+
+
+def plugin_hint(kind: object) -> str:
+    """Return what an installed package has to do with an unknown kind, as `` (...)``; "" if none.
+
+    Args:
+        kind: As it was written.
+    """
+    named = [offer for offer in offers() if offer.point.name == kind and offer.family is not None]
+    if not named:
+        return ""
+    if not switched_on():
+        return f" ({named[0]} is installed, but plug-ins are off: set {PLUGIN_SWITCH}=1)"
+    wrong = faults()
+    told = [
+        f" (the plug-in {offer} is broken: {wrong[offer]})" for offer in named if offer in wrong
+    ]
+    return told[0] if told else ""

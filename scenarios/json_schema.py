@@ -1,7 +1,8 @@
 """The published JSON schema of scenarios, for editors; made from the schema, never by hand.
 
 Next to the keywords of JSON Schema it says for each method where it comes from (``x-paper``) and
-to which family it belongs (``x-family``); fields say where their default comes from (``origin``).
+to which family it belongs (``x-family``), and for one that is not of this house which installed
+package offers it (``x-plugin``); fields say where their default comes from (``origin``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from learning.families.origins import origin_of
 from learning.method import Method, discover
 from scenarios.families import FAMILIES
 from scenarios.sweep.spec import SweepFile
@@ -42,6 +44,8 @@ def schema() -> Schema:
         definition["x-family"] = family
         if method.paper:
             definition["x-paper"] = method.paper
+        if (origin := origin_of(method)) is not None:
+            definition["x-plugin"] = origin
     _simplify(out, out["$defs"])
     return out
 

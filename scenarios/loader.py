@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from scenarios.families import plugin_hint
 from scenarios.fields import (
     default_of,
     fields_of,
@@ -517,6 +518,7 @@ def _bad_kind(path: Path, data: Plain, bare: bool, places: _Places) -> LocatedPr
         return places.problem(path, f"expected a kind (one of {listing(known, 40)}), got none")
     if isinstance(value, dict):
         path, value, bare = (*path, "kind"), value["kind"], True
-    hint = f" (write {{kind: {value}}})" if value in known else nearest(value, known)
+    hint = f" (write {{kind: {value}}})" if value in known else plugin_hint(value)
+    hint = hint or nearest(value, known)
     expected = f"one of {listing(known, 40)}" if bare else wanted(places.root, data, path)
     return places.problem(path, f"expected {expected}, got {places.got(path)}{hint}")

@@ -16,8 +16,9 @@ from pydantic import AfterValidator, Field, model_validator
 from learning.attacks.base import InputAttack
 from learning.data.base import DataSource
 from learning.data.partition.base import Partition
+from learning.families.origins import Record
 from learning.frozen import Frozen
-from learning.method import Method, one_of
+from learning.method import Method, one_of, plugins_in
 from learning.models.base import Architecture
 from learning.training.spec import ComputeSpec, TrainingSpec
 from learning.worlds import ATTACKED, repeat_of
@@ -347,7 +348,11 @@ class Draft(Frozen):
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the resolved scenario and its seed; see `digest_of`."""
-        return digest_of(self.resolved())
+        return digest_of(self.resolved(), self.plugins())
+
+    def plugins(self) -> list[Record]:
+        """Return where the methods come from that are not of this house; see `plugins_in`."""
+        return plugins_in(self)
 
     def slug(self) -> str:
         """Return the name as a safe file name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 from rich.console import Console
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backfire.errors import UsageError
-from learning.method import PLUGIN_SWITCH
+from learning.families.offers import PLUGIN_SWITCH, offers, switched_on
 from scenarios.families import FAMILIES
 from scenarios.library import entries, published_schema
 from scenarios.text.quoting import listing, nearest, printable, shown
@@ -59,6 +58,10 @@ def show(found: Catalogue, console: Console) -> None:
             for name, told in item.get("parameters", {}).items() if len(items) == 1 else ():
                 table.add_row(Text("    " + printable(name)), Text(printable(told)))
         console.print(table)
+    idle = [str(offer) for offer in offers() if offer.family in found and not switched_on()]
+    if idle:
+        told = f"plug-ins are off; {PLUGIN_SWITCH}=1 adds {listing(idle, 10)}"
+        console.print(Text(printable(told, 1000), style="dim"))
 
 
 def _scenarios() -> list[dict[str, Any]]:
@@ -85,21 +88,27 @@ def _methods() -> Catalogue:
 
 def _schema() -> dict[str, Any]:
     """Return the published schema, or with plug-ins switched on the one of this machine."""
-    if os.environ.get(PLUGIN_SWITCH) == "1":
+    if switched_on():
         from scenarios.json_schema import schema
 
         return schema()
     return published_schema()
 
 
+def _package(plugin: dict[str, Any]) -> str:
+    return " ".join(filter(None, (plugin["distribution"], plugin["version"])))
+
+
 def _method(definition: dict[str, Any]) -> dict[str, Any]:
     summary = " ".join(
         definition.get("description", "").split("\n\n")[0].replace("``", "`").split()
     )
+    plugin = definition.get("x-plugin")
     return {
         "name": definition["properties"]["kind"]["const"],
-        "summary": summary,
+        "summary": summary if plugin is None else f"{summary} (plug-in of {_package(plugin)})",
         "paper": definition.get("x-paper", ""),
+        **({} if plugin is None else {"plugin": plugin}),
         "parameters": {
             name: field.get("description", "")
             for name, field in definition["properties"].items()

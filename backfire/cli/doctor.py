@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from backfire.environment import SWITCHES
+from learning.families.offers import PLUGIN_SWITCH, offers, switched_on
+from learning.families.table import FAMILIES, GROUP
+from scenarios.families import faults
 from scenarios.library import names
+from scenarios.text.quoting import listing
 
 State = Literal["ok", "note", "missing"]
 
@@ -72,6 +76,7 @@ def examine(out: Path) -> list[Check]:
         _machine,
         lambda: _writable(out),
         _library,
+        _plugins,
     )
     return [check for look in looks for check in look()]
 
@@ -176,6 +181,28 @@ def _library() -> Iterator[Check]:
         yield Check("scenarios", "ok", f"{len(found)} in the library")
     else:
         yield Check("scenarios", "missing", "the library is empty", _REINSTALL)
+
+
+def _plugins() -> Iterator[Check]:
+    """Look at what other packages offer; nothing of theirs is run unless plug-ins are on."""
+    on, wrong = switched_on(), faults()
+    for offer in offers():
+        name = f"plug-in {offer}"
+        if offer.family is None:
+            groups = listing([GROUP + family for family in FAMILIES], len(FAMILIES))
+            found = f"no family has the group {offer.point.group}"
+            yield Check(name, "note", found, f"its package can use one of {groups}")
+        elif offer in wrong:
+            found = f"broken, left out: {wrong[offer]} (entry point {offer.point.value})"
+            yield Check(name, "note", found, f"mend or remove {offer.source}")
+        elif not on:
+            found = f"installed, switched off (entry point {offer.point.value})"
+            yield Check(name, "note", found, f"set {PLUGIN_SWITCH}=1 to use it")
+        elif offer.outdated:
+            found = f"ready; its group {offer.point.group} has an old name"
+            yield Check(name, "note", found, f"its package should call it {GROUP}{offer.family}")
+        else:
+            yield Check(name, "ok", f"ready (entry point {offer.point.value})")
 
 
 def _version(package: str) -> str | None:

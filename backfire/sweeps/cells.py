@@ -74,7 +74,11 @@ class Player:
         """
         folder, resuming = self._opened(root, scenario)
         with folder:
-            folder.write_environment(scenario.compute.device, known=self._environment(scenario))
+            folder.write_environment(
+                scenario.compute.device,
+                known=self._environment(scenario),
+                plugins=scenario.plugins(),
+            )
             keeper = folder.checkpoints(scenario.digest(), resuming=resuming)
             started = time.perf_counter()
             play_in(folder, scenario, keeper, dealt=self._deal(scenario), known=self._known)
@@ -127,10 +131,8 @@ def _can_resume(path: Path, digest: str) -> bool:
     """Return whether a run was cut off after the agents had handed something over."""
     if not (path / CHECKPOINTS).is_dir() or RunFolder(path).finished():
         return False
-    from server.store.reading import scenario_digest
-
     try:
-        return scenario_digest(path / "scenario.yaml") == digest
+        return RunFolder(path).digest() == digest
     except RunFolderError:
         return False
 

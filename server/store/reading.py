@@ -34,6 +34,8 @@ MAX_ROUNDS = 1024 * MIB
 MAX_GALLERY = 256 * MIB
 MAX_IMAGE_SIDE = 4096
 MAX_TENSORS = 10_000
+# Key of environment.json: the methods that are not of this house.
+PLUGINS = "plugins"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -130,9 +132,18 @@ def read_scenario(path: Path) -> dict[str, Any]:
     return data
 
 
-def scenario_digest(path: Path) -> str:
-    """Return the hash of the resolved scenario in a file."""
-    return digest_of(read_scenario(path))
+def scenario_digest(path: Path, surroundings: Path) -> str:
+    """Return the hash of the game that a run is of.
+
+    Args:
+        path: The file of its resolved scenario.
+        surroundings: The file that says which plug-ins it was played with; need not be there.
+    """
+    found = read_mapping(surroundings) if surroundings.exists() else {}
+    plugins = found.get(PLUGINS, [])
+    if not isinstance(plugins, list):
+        raise RunFolderError(f"{surroundings}: expected a list of {PLUGINS}, got something else")
+    return digest_of(read_scenario(path), plugins)
 
 
 def read_images(path: Path) -> dict[str, Floats]:

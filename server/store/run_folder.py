@@ -203,6 +203,7 @@ class RunFolder:
         argv: Sequence[str] = (),
         runtime: str = "local",
         known: Mapping[str, Any] | None = None,
+        plugins: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Write `environment.json`: versions, commit, time, and what was asked for.
 
@@ -211,8 +212,12 @@ class RunFolder:
             argv: The command line.
             runtime: Where the agents are.
             known: The whole of it, where the caller has it; finding it out takes a while.
+            plugins: Where methods come from that are not of this house; they are part of the
+                scenario's hash.
         """
-        found = environment(device, argv, runtime) if known is None else known
+        found = dict(environment(device, argv, runtime) if known is None else known)
+        if plugins:
+            found[reading.PLUGINS] = list(plugins)
         with self._writing(ENVIRONMENT):
             write_bytes(self.path / ENVIRONMENT, json_bytes(found))
 
@@ -305,7 +310,7 @@ class RunFolder:
                 )
 
     def _check_scenario(self, result: GameResult) -> None:
-        found = reading.scenario_digest(self.path / SCENARIO)
+        found = self.digest()
         if found != result.scenario_hash:
             raise RunFolderError(
                 f"{self.path / RESULT}: expected the result of the scenario with hash "
@@ -319,6 +324,10 @@ class RunFolder:
             RunFolderError: If it is too large or no result; one line.
         """
         return reading.read_result(self.path / RESULT)
+
+    def digest(self) -> str:
+        """Return the hash of the game that is played here, as the files have it."""
+        return reading.scenario_digest(self.path / SCENARIO, self.path / ENVIRONMENT)
 
     def scenario(self) -> dict[str, Any]:
         """Return the resolved scenario as plain values."""
