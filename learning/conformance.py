@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.random import get_state
 from torch import Tensor
 
 from learning.method import Method
@@ -55,6 +57,20 @@ def nothing_changed(given: Mapping[str, Tensor], where: str) -> Iterator[None]:
     expect(untouched, where, "torch's global generator left alone", "a draw; use the one given")
     now = torch.get_num_threads()
     expect(now == threads, where, f"torch left on {threads} threads", str(now))
+
+
+@contextmanager
+def numpy_untouched(where: str) -> Iterator[None]:
+    """Check that a `with` block draws nothing from NumPy's global generator."""
+    before = _numpy_state()
+    yield
+    same = _numpy_state() == before
+    expect(same, where, "NumPy's global generator left alone", "a draw; use the one given")
+
+
+def _numpy_state() -> tuple[object, ...]:
+    name, keys, *rest = get_state()  # read only: nothing is drawn from it
+    return (name, np.asarray(keys).tobytes(), *rest)
 
 
 @contextmanager

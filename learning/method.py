@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, TypeGuard, TypeVar, Union, get_args
+from typing import Annotated, Any, ClassVar, Final, TypeGuard, TypeVar, Union, get_args
 
 from pydantic import BaseModel, Field
 
@@ -50,6 +50,9 @@ class Method(Frozen):
         """
         return None
 
+
+# Modules of a family's folder that hold what its methods share, and the check of them all.
+_NO_METHODS: Final = ("base", "conformance")
 
 MethodT = TypeVar("MethodT", bound=Method)
 
@@ -171,7 +174,7 @@ def _own_classes(package: str) -> list[Any]:
     modules = [
         importlib.import_module(f"{package}.{info.name}")
         for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda info: info.name)
-        if info.name != "base" and not info.ispkg
+        if info.name not in _NO_METHODS and not info.ispkg
     ]
     return [
         item

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.random import get_state
 from torch import Tensor, nn
 
 from learning.conformance import (
@@ -22,6 +20,7 @@ from learning.conformance import (
     expect,
     expected,
     nothing_changed,
+    numpy_untouched,
 )
 from learning.method import kind_of
 from learning.models.parts import Classifier
@@ -251,7 +250,7 @@ def _played(case: _FilterCase, pool: Pool) -> _FilterPlay:
     """Play a filter to its end, everything checked that is true of every verdict."""
     before, refused, where = _digest(pool), None, case.where
     verdict: Verdict | None = None
-    with nothing_changed({}, where), _numpy_untouched(where), expected("a verdict", where):
+    with nothing_changed({}, where), numpy_untouched(where), expected("a verdict", where):
         try:
             steps = case.rule.inspect(pool, _defender(pool))
             learner = ExactLearner(SHAPE, pool.classes, 0 if case.linear else WIDTH)
@@ -388,17 +387,3 @@ def _digest(pool: Pool) -> tuple[object, ...]:
 
 def _bytes(array: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()
-
-
-@contextmanager
-def _numpy_untouched(where: str) -> Iterator[None]:
-    """Check that a `with` block draws nothing from NumPy's global generator."""
-    before = _numpy_state()
-    yield
-    same = _numpy_state() == before
-    expect(same, where, "NumPy's global generator left alone", "a draw; use the defender's")
-
-
-def _numpy_state() -> tuple[object, ...]:
-    name, keys, *rest = get_state()  # read only: nothing is drawn from it
-    return (name, np.asarray(keys).tobytes(), *rest)

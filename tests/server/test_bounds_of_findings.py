@@ -15,7 +15,12 @@ ALONE = Score(value=0.9, hits=90, count=100, low=0.82, high=0.95)
 
 @pytest.mark.parametrize(
     ("low", "high", "code"),
-    [(0.0, 0.6, "open"), (1e-9, 0.6, "backfired"), (-0.6, 0.0, "not_backfired"), (-0.6, -1e-9, "helped")],
+    [
+        (0.0, 0.6, "open"),
+        (1e-9, 0.6, "backfired"),
+        (-0.6, 0.0, "not_backfired"),
+        (-0.6, -1e-9, "helped"),
+    ],
 )
 def test_an_interval_that_ends_at_nothing_rules_nothing_in(low, high, code):
     gap = Difference(value=(low + high) / 2, count=100, low=low, high=high, trainings=5)
