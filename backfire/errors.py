@@ -47,6 +47,7 @@ _TOLD: Final = (
     "AgentFileError",
     "DeployError",
     "TrackerMissingError",
+    "FiguresMissingError",
 )
 
 

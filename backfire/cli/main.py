@@ -20,6 +20,7 @@ from rich.text import Text
 from backfire import environment
 from backfire.cli import deploy as cli_deploy
 from backfire.cli.agent import agent_app
+from backfire.cli.export import export
 from backfire.cli.leaderboard import leaderboard
 from backfire.cli.options import RUNS, Debug, Json, Plain, open_console
 from backfire.cli.reproduce import conclude_and_show, reproduce
@@ -89,6 +90,7 @@ app.add_typer(agent_app)
 app.command()(sweep)
 app.command()(reproduce)
 app.command()(leaderboard)
+app.command()(export)
 
 
 def main() -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
+import importlib
 import io
 import json
 import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import numpy as np
 import pytest
+import report_fixture as fixture
 import torch
 from PIL import Image
 
@@ -43,17 +43,6 @@ from server.referee.scoring.scores import mean_share, share, share_of
 from server.referee.verdict import verdict
 from server.store.run_folder import RunFolder, RunFolderError
 
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fixture = _load("report_fixture")
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 REFUSED = (
     Quarantine(agent="mallory-02", code="non_finite", message="expected finite inputs, got NaN"),

@@ -57,7 +57,26 @@ class FigureGroup:
     dots: bool
 
 
-def curves(table: SweepTable) -> list[FigureGroup]:
+@dataclass(frozen=True)
+class CurvePanels:
+    """A score along an axis: for each panel its curves.
+
+    Attributes:
+        score: The score.
+        axis: The axis.
+        keys: Name and colour class of each curve; none where there is one curve alone.
+        panels: What the curves of a panel have in common, in words, and the curves; at most 24.
+        more: How many panels were left out.
+    """
+
+    score: str
+    axis: str
+    keys: Sequence[tuple[str, str]]
+    panels: Sequence[tuple[str, Sequence[PlottedLine]]]
+    more: int
+
+
+def curve_panels(table: SweepTable) -> list[CurvePanels]:
     """Return the main score, and clean accuracy, along each axis of numbers.
 
     Without an axis of numbers it is the axis of most values.
@@ -66,28 +85,39 @@ def curves(table: SweepTable) -> list[FigureGroup]:
     if not axes and (longest := max(table.axes, key=lambda n: len(table.axes[n]), default=None)):
         axes = [longest] if len(table.axes[longest]) > 1 else []
     scores = [score for score in (table.main, CLEAN) if score in table.scores]
-    found = (_curves(table, score, axis) for axis in axes for score in scores)
-    return [group for group in found if group.figures][:MAX_GROUPS]
+    found = (_panels(table, score, axis) for axis in axes for score in scores)
+    return [group for group in found if group.panels][:MAX_GROUPS]
 
 
-def _curves(table: SweepTable, score: str, axis: str) -> FigureGroup:
+def _panels(table: SweepTable, score: str, axis: str) -> CurvePanels:
     by = line_axis(table, (axis,))
     inside = [axis] if by is None else [axis, by]
     names: Sequence[Setting] = (
         [score] if by is None else table.defenders if by == DEFENDER else table.axes[by]
     )
     found = list(panels(table, score, inside))
-    dots = _has_dots(table, score)
+    drawn = [
+        (panel.title, _lines(table, panel, score, axis, by, names)) for panel in found[:MAX_PANELS]
+    ]
+    keys = [] if by is None else [(_named(by, n), _colour(k)) for k, n in enumerate(names)]
+    return CurvePanels(score, axis, keys, drawn, max(0, len(found) - MAX_PANELS))
+
+
+def curves(table: SweepTable) -> list[FigureGroup]:
+    """Return the charts of `curve_panels`."""
+    return [_curves(table, group) for group in curve_panels(table)]
+
+
+def _curves(table: SweepTable, group: CurvePanels) -> FigureGroup:
+    score, axis = group.score, group.axis
+    low = bottom([one for _, lines in group.panels for one in lines])  # one scale for all charts
     figures = []
-    drawn = [_lines(table, panel, score, axis, by, names) for panel in found[:MAX_PANELS]]
-    low = bottom([one for lines in drawn for one in lines])  # one scale for all charts of a group
-    for panel, lines in zip(found, drawn, strict=False):
-        title = panel.title or score
+    for shared, lines in group.panels:
+        title = shared or score
         label = f"{score} along {axis}: {title}"
         chart = series_chart(lines, table.title(axis), table.axes[axis], label, low)
-        figures.append(SweepFigure(title, score if panel.title else "", chart))
-    keys = [] if by is None else [(_named(by, n), _colour(k)) for k, n in enumerate(names)]
-    return FigureGroup(score, axis, keys, figures, max(0, len(found) - MAX_PANELS), dots)
+        figures.append(SweepFigure(title, score if shared else "", chart))
+    return FigureGroup(score, axis, group.keys, figures, group.more, _has_dots(table, score))
 
 
 def _has_dots(table: SweepTable, score: str) -> bool:
