@@ -46,18 +46,19 @@ BASE = declared("")
 EXTRAS = declared(*(set(PROJECT["optional-dependencies"]) - set(TOOLS)))
 
 
+def waits(node):
+    """Return whether what stands in a node is imported by a call only, or by mypy only."""
+    typed = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    return typed or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+
+
 def imported(text):
     """Yield what a file imports from other distributions, and whether only when it is needed.
 
     What is asked for by `import_module` or `importorskip` with a name that stands there counts.
     """
     tree = ast.parse(text)
-    late = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for inner in ast.walk(node)
-    }
+    late = {inner for node in ast.walk(tree) if waits(node) for inner in ast.walk(node)}
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -131,6 +132,7 @@ def test_each_import_comes_from_the_distribution_that_is_declared():
         ("def log():\n    importlib.import_module('requests')", {"requests"}),
         ("from PIL import Image\nfrom . import base", set()),
         ("if TYPE_CHECKING:\n    from pluggy import Hook", {"pluggy"}),
+        ("if TYPE_CHECKING:\n    import wandb", set()),  # only mypy imports it
     ],
 )
 def test_an_import_without_a_declaration_is_found(text, found):
