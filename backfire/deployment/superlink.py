@@ -8,7 +8,6 @@ between the agents and the process that plays the game. While it lives it holds 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -30,6 +29,7 @@ from backfire.environment import SWITCHES
 from backfire.errors import DeployError
 from backfire.runtimes.grpc import probe
 from scenarios.text.quoting import printable
+from server.store.lock import locked_now
 
 PROGRAM: Final = "flower-superlink"
 GRACE: Final = 10.0
@@ -89,11 +89,14 @@ def locked(deployment: Deployment, patience: float = 0.0) -> Iterator[int | None
         deployment: The deployment.
         patience: Seconds to wait for a SuperLink that is ending: its first thread, which it is
             known by, may be gone before the others are, and before the lock is free.
+
+    Raises:
+        DeployError: If the file system cannot lock.
     """
     until = time.monotonic() + patience
     handle = os.open(deployment.state / "link.lock", os.O_RDWR | os.O_CREAT, files.SECRET)
     try:
-        while not (taken := _try_lock(handle)):
+        while not (taken := _locked_now(handle, deployment)):
             if running(deployment) is not None or time.monotonic() > until:
                 break
             time.sleep(0.05)
@@ -102,12 +105,14 @@ def locked(deployment: Deployment, patience: float = 0.0) -> Iterator[int | None
         os.close(handle)
 
 
-def _try_lock(handle: int) -> bool:
+def _locked_now(handle: int, deployment: Deployment) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        return locked_now(handle)
+    except OSError as error:
+        raise DeployError(
+            f"{deployment.state}: expected a file system with locks, got: "
+            f"{error.strerror or error}; put the deployment on a local disk"
+        ) from None
 
 
 def check(deployment: Deployment) -> None:

@@ -1,11 +1,12 @@
-"""One process for each run folder: a lock that the operating system frees when its holder dies."""
+"""One process for each folder: a lock that the operating system frees when its holder dies."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 NAME = "lock"
 
@@ -20,6 +21,21 @@ class Locked(Exception):
     def __init__(self, pid: str) -> None:
         super().__init__(f"process {pid} holds the lock")
         self.pid = pid
+
+
+def locked_now(handle: int) -> bool:
+    """Lock an open file at once; return False where somebody else holds it.
+
+    The lock lives as long as the open file does: until every process that has its descriptor,
+    by inheritance too, has closed it or is dead, however it died.
+
+    Args:
+        handle: Descriptor of a file that was opened for writing.
+
+    Raises:
+        OSError: If the file system cannot lock.
+    """
+    return lock_descriptor(handle, blocking=False)
 
 
 @dataclass
@@ -46,12 +62,10 @@ class Lock:
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
+                if not locked_now(handle):
+                    raise Locked(_holder(handle))
+            except (OSError, Locked):
                 os.close(handle)
-                if isinstance(error, BlockingIOError):
-                    raise Locked(pid if pid.isdigit() else "unknown") from None
                 raise
             if _is_still(path, handle):
                 break
@@ -67,6 +81,11 @@ class Lock:
             self.path.unlink(missing_ok=True)
             os.close(self.handle)
             self.handle = None
+
+
+def _holder(handle: int) -> str:
+    pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
+    return pid if pid.isdigit() else "unknown"
 
 
 def _is_still(path: Path, handle: int) -> bool:

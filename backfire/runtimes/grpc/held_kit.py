@@ -7,7 +7,6 @@ the kit, lets the agent go on with it; on another machine, or after a reboot, it
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -15,12 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from server.store.lock import locked_now
+
 PLACE: Final = "agent.lock"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class PlaceTaken(RuntimeError):
-    """Another process plays with this kit; one line."""
+    """Another process plays with this kit, or that cannot be ruled out; one line."""
 
 
 class HeldKit:
@@ -64,7 +65,7 @@ def place(kit: Path, server: str) -> Iterator[HeldKit]:
         server: Host and port of the Fleet API.
 
     Raises:
-        PlaceTaken: If another process has it.
+        PlaceTaken: If another process has it, or its file system cannot lock.
     """
     try:
         handle = os.open(kit / PLACE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -72,13 +73,22 @@ def place(kit: Path, server: str) -> Iterator[HeldKit]:
         yield HeldKit(None, server)
         return
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PlaceTaken(f"another process plays with the kit {kit}; end it first") from None
+        _lock(handle, kit)
         yield HeldKit(handle, server)
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, kit: Path) -> None:
+    try:
+        free = locked_now(handle)
+    except OSError as error:
+        raise PlaceTaken(
+            f"{kit}: expected a file system with locks, got: {error.strerror or error}; "
+            "put the kit on a local disk"
+        ) from None
+    if not free:
+        raise PlaceTaken(f"another process plays with the kit {kit}; end it first")
 
 
 def _boot() -> str | None:
