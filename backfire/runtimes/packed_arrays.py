@@ -4,40 +4,47 @@ Flower keeps each array of a message as an object of its own, and carrying one t
 as long as carrying 5 MB. So on its way a record holds its small arrays as one array of bytes, a
 bundle. Whoever receives it gets the record as it was: names, order, dtypes, shapes and bytes.
 
-A bundle is, all numbers little-endian:
+A bundle is in the format of safetensors: a header in JSON, then bytes. Flower's arrays are bytes
+with a dtype and a shape beside them, which need not agree. So each is a tensor of bytes (`U8`), and
+its name there is a label: its place in the whole record, dtype, shape and name, with one space
+after each of the first three, as in ``3 float32 2,1 layer.weight``.
 
-- 8 bytes `MAGIC`, and the number of arrays, 4 bytes;
-- for each array 12 bytes: its place in the whole record (4), and how long its name (2), dtype (1),
-  shape (1, in dimensions) and data (4) are;
-- for each array its name and dtype in UTF-8, its shape in numbers of 8 bytes, and its data.
-
-The lengths make up the bundle to the byte, places and names are no two's, and there is no way to
-write a bundle into one. All of that is checked before a single array is made.
+The length of the header is bounded, and checked before anything is read. safetensors checks that
+the lengths make up the bundle to the byte. No two arrays have one place or one name, and there is
+no way to write a bundle into one.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
 
-MAGIC: Final = b"BF\x00ARRS\x01"
 # A bundle is known by its kind of array, which no array has otherwise, and must have this name.
 KIND: Final = "backfire.bundle"
 NAME: Final = "\0bundle"
 # Larger arrays travel by themselves; bytes.
 SMALL: Final = 2**20
+# Longest header; bytes. The first 8 bytes of a bundle say how long it is.
+HEADER: Final = 2**20
+_LENGTH: Final = 8
+# Longest label in UTF-8, and what an entry of the header has beside it; bytes.
+_LABEL: Final = 512
+_BESIDE: Final = 100
 _NUMPY: Final = "numpy.ndarray"
-_HEAD: Final = struct.Struct("<8sI")
-_ENTRY: Final = struct.Struct("<IHBBI")
-_AXIS: Final = 8
 _LONGEST_AXIS: Final = 2**63 - 1
+_DTYPE: Final = re.compile(r"\w+")
+_SAID: Final = re.compile(r"([0-9]{1,9}) (\w+) ((?:[0-9]{1,19}(?:,[0-9]{1,19})*)?) (.*)", re.DOTALL)
 
-__all__ = ["KIND", "NAME", "SMALL", "Malformed", "TooLarge", "bundled", "unbundle"]
+__all__ = ["HEADER", "KIND", "NAME", "SMALL", "Malformed", "TooLarge", "bundled", "unbundle"]
 
 
 class TooLarge(ValueError):
@@ -50,17 +57,11 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where an array goes, and how long its parts are, in bytes."""
+    """An array of a bundle, and its place in the whole record."""
 
     place: int
-    name: int
-    dtype: int
-    shape: int
-    data: int
-
-    @property
-    def size(self) -> int:
-        return self.name + self.dtype + self.shape + self.data
+    name: str
+    array: Array
 
 
 def bundled(record: ArrayRecord) -> ArrayRecord:
@@ -72,36 +73,48 @@ def bundled(record: ArrayRecord) -> ArrayRecord:
     Returns:
         A record that shares the large arrays; the record itself where there is little to bundle.
     """
-    names = list(record)
-    small = {at: name for at, name in enumerate(names) if _fits(name, record[name])}
-    if len(small) < 2 or NAME in record:
+    if NAME in record:
+        return record
+    small = dict(_that_fit(record))
+    if len(small) < 2:
         return record
     made = ArrayRecord()
-    data = _written({at: (name, record[name]) for at, name in small.items()})
+    data = _written(small.values(), record)
     made[NAME] = Array("uint8", (len(data),), KIND, data)
-    for at, name in enumerate(names):
-        if at not in small:
-            made[name] = record[name]
+    for name, array in record.items():
+        if name not in small:
+            made[name] = array
     return made
 
 
-def _fits(name: str, array: Array) -> bool:
-    """Return whether an array is small, and one that a bundle can tell of."""
+def _that_fit(record: ArrayRecord) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the arrays that a bundle can hold: name, then label and name."""
+    left = HEADER - _BESIDE
+    for place, (name, array) in enumerate(record.items()):
+        label = _label(place, name, array)
+        if label is None:
+            continue
+        left -= len(json.dumps(label)) + _BESIDE
+        if left < 0:
+            return
+        yield name, (label, name)
+
+
+def _label(place: int, name: str, array: Array) -> str | None:
+    """Return the label of a small array; None for one that no bundle can tell of."""
+    axes = all(0 <= n <= _LONGEST_AXIS for n in array.shape)
+    if array.stype != _NUMPY or len(array.data) > SMALL or not axes:
+        return None
+    label = f"{place} {array.dtype} {','.join(map(str, array.shape))} {name}"
     try:
-        lengths = len(name.encode()) < 2**16 and len(array.dtype.encode()) < 2**8
+        short = len(label.encode()) <= _LABEL
     except UnicodeEncodeError:
-        return False
-    axes = len(array.shape) < 2**8 and all(0 <= n <= _LONGEST_AXIS for n in array.shape)
-    return lengths and axes and array.stype == _NUMPY and len(array.data) <= SMALL
+        return None
+    return label if short and _DTYPE.fullmatch(array.dtype) else None
 
 
-def _written(arrays: Mapping[int, tuple[str, Array]]) -> bytes:
-    heads, bodies = [_HEAD.pack(MAGIC, len(arrays))], []
-    for place, (label, array) in arrays.items():
-        name, dtype, axes = label.encode(), array.dtype.encode(), len(array.shape)
-        heads.append(_ENTRY.pack(place, len(name), len(dtype), axes, len(array.data)))
-        bodies += [name, dtype, struct.pack(f"<{axes}q", *array.shape), array.data]
-    return b"".join(heads + bodies)
+def _written(labels: Iterable[tuple[str, str]], arrays: Mapping[str, Array]) -> bytes:
+    return save({label: np.frombuffer(arrays[name].data, np.uint8) for label, name in labels})
 
 
 def unbundle(content: RecordDict, arrays: int, size: int) -> None:
@@ -113,7 +126,7 @@ def unbundle(content: RecordDict, arrays: int, size: int) -> None:
         size: How many bytes all of them may have.
 
     Raises:
-        TooLarge: If there are more arrays or more bytes.
+        TooLarge: If there are more arrays or more bytes, or if a header is too long.
         Malformed: If a bundle is none that `bundled` makes.
     """
     done: dict[int, tuple[ArrayRecord, ArrayRecord]] = {}  # one record may have many names
@@ -142,36 +155,51 @@ def _has_bundle(record: ArrayRecord) -> bool:
 
 
 def _entries(data: bytes, most: int, others: int) -> list[_Entry]:
-    """Return what a bundle says of its arrays, once it is known to be so.
+    """Return the arrays of a bundle, in the order of their places.
 
     Args:
         data: The bundle.
         most: Largest number of arrays.
         others: Number of arrays of the record that are in no bundle.
     """
-    if len(data) < _HEAD.size or data[: len(MAGIC)] != MAGIC:
-        raise Malformed("expected a bundle of arrays, got other bytes")
-    count = _HEAD.unpack_from(data)[1]
-    if count > most:
+    tensors = _tensors(data)
+    if len(tensors) > most:
         raise TooLarge(f"expected at most {most} arrays in bundles, got more")
-    start = _HEAD.size + count * _ENTRY.size
-    if start > len(data):
-        raise Malformed(f"expected a bundle of {count} arrays, got {len(data)} bytes")
-    told = _ENTRY.iter_unpack(memoryview(data)[_HEAD.size : start])
-    entries = [_Entry(at, name, dtype, axes * _AXIS, n) for at, name, dtype, axes, n in told]
-    if start + sum(entry.size for entry in entries) != len(data):
-        raise Malformed("expected the lengths in a bundle to make up its own, got others")
-    places = [-1, *(entry.place for entry in entries), count + others]
+    entries = sorted((_entry(*tensor) for tensor in tensors), key=lambda entry: entry.place)
+    places = [-1, *(entry.place for entry in entries), len(entries) + others]
     if any(here >= following for here, following in pairwise(places)):
-        raise Malformed("expected each array of a bundle in a place of its own, in order")
-    if any(entry.data > SMALL for entry in entries):
-        raise Malformed(f"expected arrays of at most {SMALL} bytes in a bundle, got a larger one")
+        raise Malformed("expected each array of a bundle in a place of its own")
     return entries
+
+
+def _tensors(data: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """Return the tensors of a bundle whose header is short enough to be read."""
+    length = int.from_bytes(data[:_LENGTH], "little")
+    if length > HEADER:
+        raise TooLarge(f"expected a bundle whose header has at most {HEADER} bytes, got more")
+    try:
+        tensors: list[tuple[str, dict[str, Any]]] = deserialize(data)  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        said = " ".join(str(error).split())[:100]
+        raise Malformed(f"expected a bundle of arrays in safetensors, got: {said}") from None
+    return tensors
+
+
+def _entry(label: str, tensor: Mapping[str, Any]) -> _Entry:
+    said, data = _SAID.fullmatch(label), tensor["data"]
+    if said is None or (tensor["dtype"], tensor["shape"]) != ("U8", [len(data)]):
+        raise Malformed("expected bytes with place, dtype, shape and name in a bundle, got others")
+    if len(data) > SMALL:
+        raise Malformed(f"expected arrays of at most {SMALL} bytes in a bundle, got a larger one")
+    shape = tuple(int(n) for n in said[3].split(",") if n)
+    if any(n > _LONGEST_AXIS for n in shape):
+        raise Malformed(f"expected shapes in a bundle up to {_LONGEST_AXIS}, got a larger one")
+    return _Entry(int(said[1]), said[4], Array(said[2], shape, _NUMPY, bytes(data)))
 
 
 def _opened(record: ArrayRecord, entries: list[_Entry]) -> ArrayRecord:
     """Return a record whose bundle is what its entries say."""
-    small = dict(zip((e.place for e in entries), _read(record[NAME].data, entries), strict=True))
+    small = {entry.place: (entry.name, entry.array) for entry in entries}
     others = ((name, array) for name, array in record.items() if name != NAME)
     whole = ArrayRecord()
     for at in range(len(small) + len(record) - 1):
@@ -180,21 +208,3 @@ def _opened(record: ArrayRecord, entries: list[_Entry]) -> ArrayRecord:
             raise Malformed(f"expected each array once, got {name[:40]!r} twice")
         whole[name] = array
     return whole
-
-
-def _read(data: bytes, entries: list[_Entry]) -> Iterator[tuple[str, Array]]:
-    at = _HEAD.size + len(entries) * _ENTRY.size
-    for entry in entries:
-        parts = []
-        for length in (entry.name, entry.dtype, entry.shape, entry.data):
-            parts.append(data[at : at + length])
-            at += length
-        shape = struct.unpack(f"<{entry.shape // _AXIS}q", parts[2])
-        yield _text(parts[0]), Array(_text(parts[1]), shape, _NUMPY, parts[3])
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise Malformed("expected names and dtypes of a bundle in UTF-8, got other bytes") from None

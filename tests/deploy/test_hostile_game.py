@@ -34,7 +34,7 @@ from backfire.play import play
 from backfire.runtimes.flower.private import stamp_message_id
 from backfire.runtimes.flower.superlink import PIECES
 from backfire.runtimes.grpc.server import ECHO
-from backfire.runtimes.packed_arrays import KIND, MAGIC, NAME
+from backfire.runtimes.packed_arrays import KIND, NAME
 from hostile_agents import HostileAgent, resident
 from learning.wire import RECORD, pack
 from scenarios.loader import parse
@@ -177,9 +177,9 @@ class Mallory:
         self.push(reply)
 
     def bundle(self, request):
-        """Send a bundle of arrays that says it has many more than there are bytes for."""
+        """Send a bundle of arrays that says its header is longer than there are bytes for."""
         reply = self.reply(request, self.nonces[-1])
-        data = MAGIC + (50).to_bytes(4, "little") + bytes(100)
+        data = (5000).to_bytes(8, "little") + bytes(100)
         reply.content[RECORD] = ArrayRecord({NAME: Array("uint8", (len(data),), KIND, data)})
         self.push(reply)
 

@@ -4,7 +4,6 @@ The SuperLink is a dictionary here, so that a reply can be anything that its dat
 """
 
 import json
-import struct
 import threading
 import tracemalloc
 
@@ -37,7 +36,7 @@ from backfire.runtimes.flower.private import Run, identity, stamp_message_id
 from backfire.runtimes.flower.server_api import LinkGrid, NotTaken
 from backfire.runtimes.grpc import agent as grpc_agent
 from backfire.runtimes.grpc.server import ECHO, GuardedGrid
-from backfire.runtimes.packed_arrays import KIND, MAGIC, NAME, bundled
+from backfire.runtimes.packed_arrays import HEADER, KIND, NAME, bundled
 from learning.wire import DECLINED, RECORD, REFUSED, Expected, pack, unpack
 from server.wire.exchange import Ask, Exchange
 
@@ -476,18 +475,37 @@ def test_t16_a_header_bomb_in_a_reply_is_refused(link):
     assert_only_ben_is_out(Table(link).play(ben=bomb), "shape")
 
 
-ENTRY = struct.pack("<IHBBI", 0, 1, 7, 1, 144)
-BODY = b"xfloat32" + struct.pack("<q", 4)
+def filed(header, data=b"", length=None):
+    """Return bytes in the format of safetensors; a header that is told of, or any."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def tensors(*labels, size=0):
+    """Return a header of tensors of bytes, of which the first has some."""
+    ends = [size] * len(labels)
+    return {
+        label: {"dtype": "U8", "shape": [end - start], "data_offsets": [start, end]}
+        for label, start, end in zip(labels, [0, *ends], ends, strict=False)
+    }
+
+
+BODY = pack({"x": GOOD})[RECORD]["x"].data
+ONE = tensors("0 float32 4 x", size=len(BODY))
+TINY = b'{%s"x":0}' % (b'"":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},' * 200_000)
 # A bundle in the place of the array, and what its sender is quarantined for.
 BUNDLES = {
-    "one": (MAGIC + struct.pack("<I", 1) + ENTRY + BODY + pack({"x": GOOD})[RECORD]["x"].data, ""),
-    "cut off": (MAGIC + struct.pack("<I", 1) + ENTRY + BODY, "header"),
+    "one": (filed(ONE, BODY), ""),
+    "cut off": (filed(ONE, BODY)[:-1], "header"),
     "another": (b"\x80\x04" + bytes(200), "header"),
-    "claims four thousand million": (MAGIC + b"\xff" * 200, "size"),
-    "a million tiny": (MAGIC + struct.pack("<I", 10**6) + bytes(12 * 10**6), "size"),
-    "one name twice": (MAGIC + struct.pack("<I", 2) + bytes(12) + b"\1" + bytes(11), "header"),
-    "another name": (MAGIC + struct.pack("<I", 1) + bytes(12), "keys"),
-}
+    "claims four thousand million": (filed(ONE, BODY, length=2**32 - 1), "size"),
+    "200,000 tiny": (filed(TINY), "size"),
+    "as many as a header can tell of": (
+        filed(tensors(*(f"{n} a  {n}" for n in range(HEADER // 80)))), "size"
+    ),
+    "one name twice": (filed(tensors("0 a  x", "1 a  x")), "header"),
+    "another name": (filed(tensors("0 a  y")), "keys"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BUNDLES)
