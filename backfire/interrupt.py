@@ -23,7 +23,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def interruptible(observe: Observer) -> Iterator[Observer]:
-    """Give an observer that ends every thread that reports to it after a Ctrl-C or a SIGTERM.
+    """Yield an observer that raises in each thread that reports to it after Ctrl-C or SIGTERM.
 
     Where a signal is not Python's own (another thread than the main one, a handler of the caller's,
     a job in the background), nothing is changed.

@@ -85,7 +85,7 @@ def init(
         say(f"Made {printable(str(folder))}.")
         for name, kit in _kits(made).items():
             say(f"  hand over to {name}: {printable(kit)}")
-        say("Hand each kit over by a way that only its owner can read; it holds a key.")
+        say("Send each kit to its owner over a channel that nobody else can read; it holds a key.")
         say(f"Next: backfire deploy up {printable(str(folder))}")
 
 
@@ -117,7 +117,7 @@ def add(
 
 @app.command()
 def remove(folder: _Folder, name: _Name, json_output: Json = False, debug: Debug = False) -> None:
-    """Remove an agent; its key is revoked for ever."""
+    """Remove an agent; its key can never be used again."""
     with told(debug=debug, json_output=json_output):
         from backfire.deployment.operations import remove as remove_agent
 

@@ -324,7 +324,9 @@ def report(
     markdown: Annotated[
         Path | None,
         typer.Option(
-            "--markdown", metavar="FILE", help="Of a sweep: write the table beside the paper, too."
+            "--markdown",
+            metavar="FILE",
+            help="For a sweep: also write its comparison with the paper to FILE.",
         ),
     ] = None,
     json_output: Json = False,

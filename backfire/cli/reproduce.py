@@ -90,7 +90,7 @@ def reproduce(
     json_output: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Play a table of a paper and set what was found beside what is printed.
+    """Play a table of a paper and compare the results with the printed ones.
 
     What was played before is kept. With --from nothing is played: the page is written again from
     its scores. Where --markdown writes over a page it says which verdicts changed. With --fill the

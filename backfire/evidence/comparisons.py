@@ -77,7 +77,7 @@ class Rank(NamedTuple):
 
     Attributes:
         name: Whose place.
-        rank: 1 + the number of those that are better beyond doubt.
+        rank: 1 + the number of those that are significantly better.
         estimate: Its mean with the 95 % interval.
         ties: Names of those that it cannot be told apart from, best first.
     """

@@ -51,7 +51,7 @@ _LEGEND: dict[FindingCode, Reading] = {
         "alone",
     ),
     "open": Reading(
-        "cannot be told", "open", "too few inputs or trainings to say whether the others cost much"
+        "unclear", "open", "too few inputs or trainings to say whether the others cost much"
     ),
     "lower": Reading(
         "lower together",
@@ -114,7 +114,7 @@ _HIGHER = Reading(
     "higher", "same", "with the attackers this model is surely more accurate on the test inputs"
 )
 _NO_COST = Reading(
-    "no cost shown",
+    "no clear loss",
     "same",
     "input by input, clean accuracy cannot be told apart from that without attackers",
 )

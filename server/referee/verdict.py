@@ -210,7 +210,7 @@ def judgement(name: str, scores: GroupScores, defender: DefenderScores, where: s
         "helped": f"{name} did not backfire{where} (the other attackers help it)",
         "not_backfired": f"{name} did not backfire{where}",
         "bounded": f"{name} did not backfire{where}{bound}",
-        "open": f"whether {name} backfired{where} cannot be told, for want of inputs or trainings",
+        "open": f"whether {name} backfired{where} is unclear, with so few inputs or trainings",
     }[code]
 
 
@@ -225,8 +225,8 @@ def _without_effect(
     if compared is None or compared.trainings == 1 or most is None or most > BOUND:
         return f"{said}, so nothing can be said of what the others cost it"
     if most < MATERIAL:
-        return f"{said}: it had nothing to lose"
-    return f"{said}: it had nothing to lose, or {points_of(most)} points at most"
+        return f"{said}: it had no success to lose"
+    return f"{said}: it had no success to lose, or {points_of(most)} points at most"
 
 
 def _unlearnt_alone(

@@ -466,7 +466,7 @@ VERDICTS = {
     "helped": "the other attackers help it",
     "not_backfired": "did not backfire: ",
     "bounded": "points at most: ",
-    "open": "cannot be told, ",
+    "open": "is unclear, ",
     "lower": "less success together",
     "higher": "more success together",
     "alike": "about the same success",

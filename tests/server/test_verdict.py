@@ -117,11 +117,11 @@ def test_the_finding_names_who_backfired_and_who_did_not():
     [
         (93, (0.001, 0.8), "m backfired:", "backfired"),
         (54, (0.01, 0.045), "m did not backfire:", "not_backfired"),  # sure, but not material
-        (54, (0.01, 0.07), "whether m backfired cannot be told, for want of", "open"),
-        (93, (-0.1, 0.8), "whether m backfired cannot be told, for want of", "open"),
+        (54, (0.01, 0.07), "whether m backfired is unclear, with so few", "open"),
+        (93, (-0.1, 0.8), "whether m backfired is unclear, with so few", "open"),
         (52, (-0.1, 0.14), "m did not backfire, or by 14 points at most:", "bounded"),
         (52, (0.0, 0.14), "m did not backfire, or by 14 points at most:", "bounded"),
-        (52, (-0.1, 0.27), "whether m backfired cannot be told, for want of", "open"),
+        (52, (-0.1, 0.27), "whether m backfired is unclear, with so few", "open"),
         (30, (-0.4, -0.1), "m did not backfire (the other attackers help it):", "helped"),
         (50, (-0.04, 0.04), "m did not backfire:", "not_backfired"),
     ],
@@ -215,7 +215,7 @@ def test_an_attack_that_fails_alone_too_had_nothing_to_lose():
         sentence = first({"m": group(3, alone=3, gap=gap)})
         assert (
             "m's attack does not surely beat the same triggers on a model that never saw the "
-            "trigger, alone or together: it had nothing to lose:" in sentence
+            "trigger, alone or together: it had no success to lose:" in sentence
         )
 
 
@@ -234,7 +234,7 @@ def test_an_effect_that_few_inputs_cannot_show_is_not_denied():
     assert "so nothing can be said of what the others cost it" in once
     some = {"count": 100, "agents": 1}
     sentence = first({"m": group(3, alone=3, gap=(-0.1, 0.1), **some)})
-    assert "it had nothing to lose, or " in sentence
+    assert "it had no success to lose, or " in sentence
     assert "points at most:" in sentence
 
 

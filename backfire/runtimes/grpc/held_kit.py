@@ -36,7 +36,7 @@ class HeldKit:
         self._handle, self._server = handle, server
 
     def session(self) -> int | None:
-        """Return the agent's number at the server, from a session of which it took no leave."""
+        """Return the agent's number at the server from a session that was never closed, or None."""
         if self._handle is None:
             return None
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -46,7 +46,7 @@ class HeldKit:
         return None
 
     def keep(self, node_id: int | None) -> None:
-        """Keep the number of a session; None: the agent took its leave."""
+        """Keep the number of a session; None: the session was closed."""
         if self._handle is None:
             return
         told = {"server": self._server, "boot": _boot(), "node": node_id, "pid": os.getpid()}
