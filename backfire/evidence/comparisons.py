@@ -125,6 +125,18 @@ def compare_all(
         bounds: Range of the differences.
     """
     found = [_raw(first, second, bounds) for first, second in pairs]
+    return corrected_together(found, higher_is_better=higher_is_better)
+
+
+def corrected_together(
+    found: Sequence[PairedComparison], *, higher_is_better: bool = True
+) -> tuple[PairedComparison, ...]:
+    """Return comparisons as the questions of one table, with p-values corrected by Holm.
+
+    Args:
+        found: Each asked by itself; their scores may have different ranges.
+        higher_is_better: What counts as better.
+    """
     corrected = holm([one.p for one in found])
     questions = sum(one.p is not None for one in found)
     return tuple(
