@@ -31,7 +31,7 @@ from server.events import RESUMED, Event, Observer, ignore
 from server.games.checkpointer import Checkpointer
 from server.games.game import Game
 from server.referee.results import GameResult
-from server.store.environment import environment
+from server.store.environment import environment, files_of
 from server.store.reading import PLUGINS
 from server.store.record import record
 from server.store.run_folder import CHECKPOINTS, REPORT, SCENARIO, RunFolder, RunFolderError
@@ -88,7 +88,9 @@ def play(
     """
     device = _ready(scenario, runtime, connection, track)
     with RunFolder.create(out, scenario) as folder:
-        folder.write_environment(device, sys.argv, runtime, plugins=scenario.plugins())
+        folder.write_environment(
+            device, sys.argv, runtime, plugins=scenario.plugins(), files=_files(scenario)
+        )
         keeper = folder.checkpoints(scenario.digest())
         return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, track)
 
@@ -127,7 +129,9 @@ def resume(
         device = _ready(scenario, runtime, connection, track)
         _need_same_plugins(scenario, folder)
         if not folder.environment():
-            folder.write_environment(device, sys.argv, runtime, plugins=scenario.plugins())
+            folder.write_environment(
+                device, sys.argv, runtime, plugins=scenario.plugins(), files=_files(scenario)
+            )
         folder.record({"phase": RESUMED, "environment": environment(device, sys.argv, runtime)})
         keeper = folder.checkpoints(scenario.digest(), resuming=True)
         return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, track)
@@ -231,6 +235,13 @@ def _need_same_plugins(scenario: Scenario, folder: RunFolder) -> None:
             f"expected {changed[0]['method']} as it was when this run began; its package or its "
             "code has changed since: install it as it was, or play the scenario anew"
         )
+
+
+def _files(scenario: Scenario) -> dict[str, str]:
+    try:
+        return files_of(scenario)
+    except ValueError as error:
+        raise PlayError(str(error)) from error
 
 
 def _need_no_owner(scenario: Scenario) -> None:

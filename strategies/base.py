@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from learning.method import Method
+from learning.models.features import features_of
 from learning.pool import Floats, Ints, Pool
 from learning.seeds import numpy_generator, torch_generator
 from learning.training.job import BatchHook, Trained, TrainingRequests
@@ -61,7 +62,7 @@ class Defender:
 
     def features(self, model: Trained, x: Floats) -> Floats:
         """Return the inputs of the model's last linear layer, float32 (n, d), in batches."""
-        parts = [model.module.features(chunk).float().cpu() for chunk in self._chunks(x)]  # type: ignore[operator]
+        parts = [features_of(model.module, chunk).float().cpu() for chunk in self._chunks(x)]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
     def logits(self, model: Trained, x: Floats) -> Floats:

@@ -23,7 +23,7 @@ from learning.data.partitioning import Partitioning
 from learning.training.engine.engine import pick_device
 from learning.training.engine.model_cache import ModelCache
 from scenarios.scenario import Scenario
-from server.store.environment import environment
+from server.store.environment import environment, files_of
 from server.store.lock import Locked
 from server.store.run_folder import CHECKPOINTS, RunFolder, RunFolderError
 
@@ -124,7 +124,8 @@ class Player:
                 raise PlayError(" ".join(str(error).split())) from error
             self._environments[name] = environment(device, sys.argv, "local")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return self._environments[name] | {"started": now}
+        files = files_of(scenario)
+        return self._environments[name] | {"started": now} | ({"files": files} if files else {})
 
 
 def _can_resume(path: Path, digest: str) -> bool:

@@ -25,11 +25,18 @@ class Architecture(Method):
     batchable: ClassVar[bool] = False
     linear: ClassVar[bool] = False
 
+    def files(self) -> tuple[str, ...]:
+        """Return the files that the model is read from; a run keeps the SHA-256 of each."""
+        return ()
+
     @abstractmethod
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Return an untrained model for inputs of `shape` (C, H, W).
 
-        The module has a method ``features(x) -> (n, d)``: the input of its last linear layer.
+        Any module will do that takes (n, C, H, W) and returns logits (n, classes), and ends in a
+        linear layer, whose input is what filters see as features. One without a linear layer has
+        a method ``features(x) -> (n, d)``. `learning.models.conformance.check_architecture` says
+        whether it can be played.
 
         Raises:
             ValueError: If the architecture cannot take such inputs.

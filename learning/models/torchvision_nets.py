@@ -10,39 +10,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from learning.method import kind_of
 from learning.models.base import Architecture
 from learning.models.parts import Classifier, check_size, too_small
+from learning.models.published import Normalise, other_channels
 
 if TYPE_CHECKING:
     from torchvision.models import VGG, ResNet
 
 SMALLEST = 32  # pixels that VGG-11 takes
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class _Normalise(nn.Module):
-    """Bring pixels in [0, 1] to the mean and deviation of ImageNet's; part of no state dict."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
-            own = values if channels == 3 else (sum(values) / 3,) * channels
-            self.register_buffer(name, torch.tensor(own).view(1, -1, 1, 1), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = (x - self.mean) / self.deviation
-        return out
-
-
-class _TorchvisionNet(Architecture):
+class _HeadlessNet(Architecture):
     paper: ClassVar[str] = "S0, Table 2"
 
     pretrained: bool = Field(
@@ -65,7 +47,7 @@ class _TorchvisionNet(Architecture):
         net = self._published()
         width = self._behead(net)
         self._fit(net, shape)
-        body = nn.Sequential(_Normalise(shape[0]), net) if self.normalise else net
+        body = nn.Sequential(Normalise(shape[0]), net) if self.normalise else net
         return Classifier(body, nn.Linear(width, classes))
 
     def _published(self) -> nn.Module:
@@ -86,7 +68,7 @@ class _TorchvisionNet(Architecture):
         """Make `net` take inputs of `shape`."""
 
 
-class _TorchvisionResNet(_TorchvisionNet):
+class _TorchvisionResNet(_HeadlessNet):
     stem: Literal["imagenet", "cifar"] = Field(
         "imagenet",
         description="imagenet: 7x7 convolution of stride 2 and pooling, as published; cifar: one "
@@ -104,7 +86,7 @@ class _TorchvisionResNet(_TorchvisionNet):
             net.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
             net.maxpool = nn.Identity()
         elif shape[0] != 3:
-            net.conv1 = _other_channels(net.conv1, shape[0], keep=self.pretrained)
+            net.conv1 = other_channels(net.conv1, shape[0], keep=self.pretrained)
 
 
 class ResNet18(_TorchvisionResNet):
@@ -149,7 +131,7 @@ class WideResNet101(_TorchvisionResNet):
     kind: Literal["wide_resnet101_2"] = "wide_resnet101_2"
 
 
-class VGG11BN(_TorchvisionNet):
+class VGG11BN(_HeadlessNet):
     """VGG-11 with BatchNorm; 128,812,810 parameters with ten classes.
 
     Its first layer is a 3x3 convolution already, so it has no choice of stem; images must be at
@@ -170,27 +152,7 @@ class VGG11BN(_TorchvisionNet):
     def _fit(self, net: VGG, shape: tuple[int, int, int]) -> None:
         check_size("vgg11_bn", shape, SMALLEST)
         if shape[0] != 3:
-            net.features[0] = _other_channels(net.features[0], shape[0], keep=self.pretrained)
-
-
-def _other_channels(old: nn.Conv2d, channels: int, *, keep: bool) -> nn.Conv2d:
-    """Return the first convolution for other than three channels.
-
-    With `keep` and one channel it does to a grey image what the old one does to the same image in
-    grey RGB; other numbers of channels start anew.
-    """
-    new = nn.Conv2d(
-        channels,
-        old.out_channels,
-        (old.kernel_size[0], old.kernel_size[1]),
-        stride=(old.stride[0], old.stride[1]),
-        padding=old.padding,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-    )
-    if keep and channels == 1:
-        state = {"weight": old.weight.sum(1, keepdim=True), "bias": old.bias}
-        new.load_state_dict({name: value for name, value in state.items() if value is not None})
-    return new
+            net.features[0] = other_channels(net.features[0], shape[0], keep=self.pretrained)
 
 
 def _imagenet_weights(kind: str) -> dict[str, Tensor]:

@@ -9,9 +9,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from learning.models.published import sha256_of
+
+if TYPE_CHECKING:
+    from scenarios.scenario import Scenario
 
 PACKAGES = (
     "backfire",
@@ -53,6 +58,15 @@ def environment(device: str, argv: Sequence[str] = (), runtime: str = "local") -
         },
         "argv": list(argv),
     }
+
+
+def files_of(scenario: Scenario) -> dict[str, str]:
+    """Return the SHA-256 (hex) of each file that the scenario's model is read from, by its path.
+
+    Raises:
+        ValueError: If one cannot be read; one line.
+    """
+    return {path: sha256_of(path) for path in scenario.model.files()}
 
 
 def version() -> str:

@@ -204,6 +204,7 @@ class RunFolder:
         runtime: str = "local",
         known: Mapping[str, Any] | None = None,
         plugins: Sequence[Mapping[str, Any]] = (),
+        files: Mapping[str, str] | None = None,
     ) -> None:
         """Write `environment.json`: versions, commit, time, and what was asked for.
 
@@ -214,10 +215,13 @@ class RunFolder:
             known: The whole of it, where the caller has it; finding it out takes a while.
             plugins: Where methods come from that are not of this house; they are part of the
                 scenario's hash.
+            files: The SHA-256 of each file that the model is read from, by its path.
         """
         found = dict(environment(device, argv, runtime) if known is None else known)
         if plugins:
             found[reading.PLUGINS] = list(plugins)
+        if files:
+            found["files"] = dict(files)
         with self._writing(ENVIRONMENT):
             write_bytes(self.path / ENVIRONMENT, json_bytes(found))
 

@@ -1,4 +1,4 @@
-"""Two runs side by side: paired by seed, corrected together, nothing claimed that seeds cannot say."""
+"""Two runs side by side: paired by seed, corrected together, nothing claimed without seeds."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
+from learning.models.conformance import check_module
 from learning.seeds import derived_seed, torch_generator
 from learning.training.batches.rows import RowStore
 from learning.training.device import (
@@ -79,6 +80,7 @@ class Engine:
         self._store = RowStore(recipe.shape, self.device, dtype)
         self._template = Template(fresh_module(recipe, self.device, dtype))
         check_batchable(recipe.architecture, self._template.module)
+        check_module(self._template.module, recipe.shape, recipe.classes)
         self._preparation = Preparation(recipe, self._store, self._template, self.device, dtype)
         self._done: dict[Key, Trained] = {}
         self._held: WeakValueDictionary[bytes, Trained] = WeakValueDictionary()
