@@ -20,6 +20,17 @@ def escape_what_cannot_be_shown() -> None:
             stream.reconfigure(errors=_ESCAPED)
 
 
+def time_left(seconds: float) -> str:
+    """Return how long something will still take, such as ``about 3 min left``."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"about {whole} s left"
+    minutes = round(whole / 60)
+    if minutes < 90:
+        return f"about {minutes} min left"
+    return f"about {minutes // 60} h {minutes % 60:02d} min left"
+
+
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Write a text to the standard output, or to the standard error.
 

@@ -8,6 +8,9 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from backfire.errors import UsageError
+from scenarios.text.quoting import printable
+
 RUNS: Final = Path("runs")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to the standard output.")]
@@ -16,7 +19,37 @@ Plain = Annotated[bool, typer.Option("--plain", help="No colours and no moving b
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, max=4096, help="Cells played at a time.")
 ]
+Device = Annotated[
+    str | None, typer.Option("--device", help="Play on this device: auto, cpu, cuda, cuda:1, mps.")
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        metavar="NAME,...",
+        help="Spread the cells over these devices, such as cuda:0,cuda:1, or over all GPUs: all.",
+    ),
+]
 SweepOut = Annotated[Path, typer.Option("--out", help="Folder that the sweep is kept in.")]
+
+
+def chosen_devices(device: str | None, devices: str | None) -> tuple[str, ...]:
+    """Return the devices of ``--device`` and ``--devices``; none where neither is given.
+
+    Raises:
+        UsageError: If both are given, or one is not on this machine; one line.
+    """
+    from backfire.sweeps.devices import devices_of
+
+    if device is not None and devices is not None:
+        raise UsageError("expected --device or --devices, got both")
+    named = device if devices is None else devices
+    if named is None:
+        return ()
+    try:
+        return devices_of(named)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(printable(" ".join(str(error).split()), 300)) from None
 
 
 def open_console(plain: bool, *, error: bool = False) -> Console:

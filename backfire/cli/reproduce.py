@@ -16,14 +16,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backfire.cli.options import RUNS, Debug, Jobs, Json, Plain, SweepOut, open_console
+from backfire.cli.options import (
+    RUNS,
+    Debug,
+    Device,
+    Devices,
+    Jobs,
+    Json,
+    Plain,
+    SweepOut,
+    chosen_devices,
+    open_console,
+)
 from backfire.cli.sweep import stop_told, tell_failed
 from backfire.errors import FAILED, told
 from backfire.terminal import say
 from scenarios.text.quoting import printable
 
 if TYPE_CHECKING:
-    from backfire.evidence.published.judging import PaperBesideOurs
+    from backfire.evidence.published.judging import FigureLine, PaperBesideOurs
     from backfire.evidence.published.sweep_table import SweepTable
     from backfire.sweeps.page_scores import PageScores
     from scenarios.sweep.spec import Sweep
@@ -35,7 +46,7 @@ _STYLES = {
     "undecided": "cyan",
     "not comparable": "dim",
 }
-_FIGURES = 60
+_ROWS = 40
 
 
 def reproduce(
@@ -56,6 +67,8 @@ def reproduce(
         ),
     ] = [],  # noqa: B006 - typer wants a list, and nobody changes it
     jobs: Jobs = None,
+    device: Device = None,
+    devices: Devices = None,
     out: SweepOut = RUNS,
     markdown: Annotated[
         Path | None,
@@ -120,7 +133,8 @@ def reproduce(
         if played is not None:
             _from_scores(played, chosen, replay, markdown, plain=plain, json_output=json_output)
             return
-        folder = _play(chosen, out, jobs, plain=plain)
+        spread = chosen_devices(device, devices)
+        folder = _play(chosen, out, jobs, spread, plain=plain)
         conclude_and_show(
             folder, markdown=markdown, replay=replay, plain=plain, json_output=json_output
         )
@@ -140,12 +154,14 @@ def _wants_open(asked: bool | None, *, json_output: bool) -> bool:
     return screen and sys.stdout.isatty() and not json_output
 
 
-def _play(chosen: Sweep, out: Path, jobs: int | None, *, plain: bool) -> Path:
+def _play(
+    chosen: Sweep, out: Path, jobs: int | None, spread: Sequence[str], *, plain: bool
+) -> Path:
     from backfire.sweeps import play_sweep
     from backfire.sweeps.progress import watched
 
     with stop_told(), watched(open_console(plain, error=True), plain=plain) as watch:
-        played = play_sweep(chosen, out, jobs=jobs, watch=watch)
+        played = play_sweep(chosen, out, jobs=jobs, devices=spread, watch=watch)
     tell_failed(played)
     if played.failed:
         raise typer.Exit(FAILED)
@@ -228,28 +244,55 @@ def _tell(table: SweepTable, written: Mapping[str, str], *, plain: bool) -> None
 
 def show(side: PaperBesideOurs, console: Console) -> None:
     """Print a table beside a paper; names are foreign text and never read as markup."""
-    from backfire.evidence.published.text import (
-        claim_words,
-        ours_words,
-        paper_words,
-        spot_words,
-    )
+    from backfire.evidence.published.text import claim_words
 
+    _show_printed(side, console)
+    console.print(Text(printable(side.finding, 2000), style="bold"))
     claims = [(line.claim.text, claim_words(line), str(line.verdict)) for line in side.claims]
     _print(console, ("paper", "ours", "verdict"), claims)
-    figures = [
-        (
-            f"{line.figure.score}, {spot_words(line.spot, line.group)}",
-            paper_words(line),
-            ours_words(line),
-            str(line.verdict),
-        )
-        for line in side.figures[:_FIGURES]
-    ]
-    _print(console, ("place", "paper", "ours", "verdict"), figures)
-    if len(side.figures) > _FIGURES:
-        console.print(Text(f"{len(side.figures) - _FIGURES} more figures stand in the report."))
-    console.print(Text(printable(side.finding, 2000), style="bold"))
+
+
+def _show_printed(side: PaperBesideOurs, console: Console) -> None:
+    """Print the paper's table as a table, each cell with ours below what is printed."""
+    from backfire.evidence.published.printed import printed_table
+
+    if not side.figures:
+        return
+    found = printed_table(side.figures)
+    table = Table(
+        title=Text(f"{printable(side.published.source, 200)}; in %: the paper, below it ours"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for name in (*found.labels, *found.columns):
+        table.add_column(_words(name), overflow="fold")
+    for names, cells in found.rows[:_ROWS]:
+        table.add_row(*map(_words, names), *map(_beside, cells))
+    console.print(table)
+    if len(found.rows) > _ROWS:
+        console.print(Text(f"{len(found.rows) - _ROWS} more rows stand in the report."))
+    if not side.published.is_comparable:
+        console.print(Text(f"Not comparable: {printable(side.published.why_not, 300)}."))
+
+
+def _words(name: str) -> Text:
+    """Return a name that may break where its words end."""
+    return Text(printable(name.replace("_", " "), 60))
+
+
+def _beside(line: FigureLine | None) -> Text:
+    """Return a cell: what is printed, ours, and the verdict where the two can be compared."""
+    from backfire.evidence.published.judging import ClaimVerdict
+    from backfire.evidence.published.text import paper_words
+
+    if line is None:
+        return Text("")
+    ours = "-" if line.ours.value is None else f"{100 * line.ours.value:.1f}"
+    said = "" if line.verdict is ClaimVerdict.NOT_COMPARABLE else f"\n{line.verdict}"
+    style = _STYLES.get(str(line.verdict), "")
+    return Text(f"{paper_words(line).removesuffix(' %')}\n{ours}").append(said, style=style)
 
 
 def _print(console: Console, head: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None:

@@ -11,9 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backfire.cli.options import RUNS, Debug, Jobs, Json, Plain, SweepOut, open_console
+from backfire.cli.options import (
+    RUNS,
+    Debug,
+    Device,
+    Devices,
+    Jobs,
+    Json,
+    Plain,
+    SweepOut,
+    chosen_devices,
+    open_console,
+)
+from backfire.cli.sweep_scores import show_scores
 from backfire.cli.track import Track
-from backfire.errors import FAILED, exit_code, told
+from backfire.errors import FAILED, UsageError, exit_code, told
 from backfire.terminal import say
 from scenarios.text.quoting import printable
 
@@ -54,6 +66,8 @@ def sweep(
     runtime: Annotated[
         SweepRuntime, typer.Option("--runtime", help="Processes of this machine, or a Ray cluster.")
     ] = SweepRuntime.LOCAL,
+    device: Device = None,
+    devices: Devices = None,
     out: SweepOut = RUNS,
     track: Track = [],  # noqa: B006 - as above
     plain: Plain = False,
@@ -83,6 +97,9 @@ def sweep(
         from backfire.sweeps.tracking import track_sweep
         from backfire.trackers import need_trackers
 
+        spread = chosen_devices(device, devices)
+        if len(spread) > 1 and runtime == SweepRuntime.RAY:
+            raise UsageError("expected --devices with --runtime local: Ray gives each cell its GPU")
         names = [tracker.value for tracker in track]
         need_trackers(names)
         console = open_console(plain, error=True)
@@ -95,8 +112,10 @@ def sweep(
             watched(console, plain=plain) as watch,
             track_sweep(names, chosen.name, watch, observe) as tracked,
         ):
-            played = play_sweep(chosen, out, jobs=jobs, runtime=runtime.value, watch=tracked)
-        _show(played, json_output=json_output)
+            played = play_sweep(
+                chosen, out, jobs=jobs, runtime=runtime.value, devices=spread, watch=tracked
+            )
+        _show(played, plain=plain, json_output=json_output)
         if played.failed:
             raise typer.Exit(FAILED)
 
@@ -124,14 +143,14 @@ def tell_failed(played: PlayedSweep) -> None:
         say(f"failed: {printable(one.cell.title)}: {printable(one.message, 500)}", err=True)
 
 
-def _show(played: PlayedSweep, *, json_output: bool) -> None:
+def _show(played: PlayedSweep, *, plain: bool, json_output: bool) -> None:
     from backfire.evidence.long_table import SCORES
 
-    scores = report = None
+    scores = report = table = None
     if not played.failed:
         from backfire.sweeps.results import REPORT, conclude
 
-        conclude(played.folder)
+        table, _ = conclude(played.folder)
         scores, report = str(played.folder / SCORES), str(played.folder / REPORT)
     if json_output:
         failed = [
@@ -155,6 +174,8 @@ def _show(played: PlayedSweep, *, json_output: bool) -> None:
         many = f"{len(played.failed)} failed, {played.played} played{before}"
         say(f"{where}: not finished: {many}", err=True)
     else:
+        if table is not None:
+            show_scores(table, open_console(plain))
         say(f"{where}: finished: {played.played} games played{before}")
         say(f"Scores: {printable(str(scores))}")
         say(f"Report: {printable(str(report))}")

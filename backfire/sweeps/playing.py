@@ -17,6 +17,7 @@ from typing import Final
 from backfire.evidence.rows import ScoreRow
 from backfire.interrupt import interruptible
 from backfire.play import PlayError
+from backfire.sweeps.devices import DeviceTurns, on_device
 from backfire.sweeps.folder import SweepFolder
 from backfire.sweeps.workers import Crew, Done, ProcessCrew, Task
 from learning.training.device import usable_cores
@@ -98,6 +99,7 @@ def play_sweep(
     *,
     jobs: int | None = None,
     runtime: str = "local",
+    devices: Sequence[str] = (),
     watch: Watcher = lambda step: None,
 ) -> PlayedSweep:
     """Play the cells of a sweep that are not played yet; write its table when all are.
@@ -105,9 +107,11 @@ def play_sweep(
     Args:
         sweep: What to play.
         out: Folder that the sweep's folder is made in.
-        jobs: Cells played at a time; by default one for each CPU core, one where a GPU is used, and
+        jobs: Cells played at a time; by default one for each CPU core or GPU that is used, and
             on Ray as many as there is room for.
         runtime: ``local``, processes of this machine; or ``ray``, tasks of a Ray cluster.
+        devices: Devices that the cells are spread over, instead of the scenario's own; of one
+            kind, such as ``cuda:0`` and ``cuda:1``.
         watch: Told when a cell begins or ends.
 
     Raises:
@@ -122,11 +126,12 @@ def play_sweep(
     try:
         games = list({cell.digest: cell for cell in reversed(sweep.cells)}.values())[::-1]
         missing = [cell for cell in games if not folder.finished(cell)]
-        table = _ScoreTable(folder, deque(missing), len(games), watch)
+        turns = DeviceTurns(devices)
+        table = _ScoreTable(folder, deque(missing), len(games), watch, turns)
         if missing:
             folder.unfinish()
             with interruptible(ignore):
-                table.play(lambda: _crew(runtime, jobs, missing))
+                table.play(lambda: _crew(runtime, jobs, missing, devices))
         order = {cell.digest: place for place, cell in enumerate(games)}
         failed = sorted(table.failed, key=lambda failure: order[failure.cell.digest])
         rows = [] if failed else folder.write_scores()
@@ -140,7 +145,9 @@ def play_sweep(
         folder.close()
 
 
-def _crew(runtime: str, jobs: int | None, cells: Sequence[Cell]) -> Crew:
+def _crew(
+    runtime: str, jobs: int | None, cells: Sequence[Cell], devices: Sequence[str] = ()
+) -> Crew:
     cores = usable_cores()
     if runtime == "ray":
         from backfire.sweeps.ray_crew import RayCrew
@@ -149,11 +156,12 @@ def _crew(runtime: str, jobs: int | None, cells: Sequence[Cell]) -> Crew:
             return RayCrew(jobs, 1)
         except RuntimeError as error:
             raise PlayError(str(error)) from error
+    names = devices or (cells[0].scenario.compute.device,)
     try:
-        gpu = pick_device(cells[0].scenario.compute.device).type != "cpu"
+        gpus = sum(pick_device(name).type != "cpu" for name in names)
     except (ValueError, RuntimeError) as error:
         raise PlayError(str(error)) from error
-    size = min(jobs or (1 if gpu else cores), len(cells))
+    size = min(jobs or gpus or cores, len(cells))
     return ProcessCrew(size, max(1, cores // size))
 
 
@@ -166,15 +174,18 @@ class _ScoreTable:
         waiting: Cells that no worker has yet.
         total: All games of the sweep.
         watch: Told of each step.
+        devices: The devices that cells are played on in turn.
     """
 
     folder: SweepFolder
     waiting: deque[Cell]
     total: int
     watch: Watcher
+    devices: DeviceTurns = field(default_factory=DeviceTurns)
     failed: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
     _open: dict[Future[Done], Cell] = field(default_factory=dict)
+    _places: dict[Future[Done], str | None] = field(default_factory=dict)
     _deaths: dict[str, int] = field(default_factory=dict)
     _took: list[float] = field(default_factory=list)
 
@@ -195,6 +206,7 @@ class _ScoreTable:
             while alive and self._may_give(workers):
                 alive = self._give(self.waiting.popleft(), workers)
             for future in wait(self._open, return_when=FIRST_COMPLETED).done:
+                self.devices.free(self._places.pop(future))
                 alive = self._end(self._open.pop(future), future, workers) and alive
         return alive
 
@@ -210,13 +222,15 @@ class _ScoreTable:
 
     def _give(self, cell: Cell, workers: Crew) -> bool:
         """Give a cell to a worker; return whether there is one."""
-        text = json.dumps(cell.scenario.resolved())
+        device = self.devices.take()
+        text = json.dumps(on_device(cell.scenario.resolved(), device))
         try:
             future = workers.submit(Task(str(self.folder.cells), text))
         except RuntimeError:  # a worker died since
+            self.devices.free(device)
             self.waiting.appendleft(cell)
             return False
-        self._open[future] = cell
+        self._open[future], self._places[future] = cell, device
         self._tell(workers)
         return True
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backfire.sweeps.playing import Step, Watcher
+from backfire.terminal import time_left
 from scenarios.text.quoting import printable
 
 _SHOWN = 12
@@ -75,14 +76,4 @@ def _print(console: Console, step: Step) -> None:
 
 def _left(step: Step) -> str:
     """Return how long the rest will take, in words."""
-    if step.left is None:
-        return ""
-    seconds = round(step.left)
-    if seconds < 90:
-        return f"about {seconds} s left"
-    minutes = round(seconds / 60)
-    return (
-        f"about {minutes} min left"
-        if minutes < 90
-        else f"about {minutes // 60} h {minutes % 60:02d} min left"
-    )
+    return "" if step.left is None else time_left(step.left)

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 import torch
 
 
+def gpus() -> tuple[str, ...]:
+    """Return the names of this machine's CUDA devices, such as ``cuda:0``."""
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+
+
 def pick_device(name: str) -> torch.device:
     """Return the device of a scenario; `auto` is CUDA where there is one, else the CPU.
 
