@@ -21,6 +21,7 @@ ADDED = {
     "aggregation": ("adding-an-aggregation-rule.md", "UsualNorms", "usual_norms"),
     "update_attack": ("adding-an-update-attack.md", "PushBack", "push_back"),
     "trigger": ("adding-a-trigger.md", "Line", "line"),
+    "model": ("adding-a-model.md", "Sigmoids", "sigmoids"),
     "data": ("adding-a-data-set.md", "Bars", "bars"),
     "hook": ("adding-a-hook.md", "NoisyBatch", "noisy_batch"),
 }
@@ -29,13 +30,13 @@ SCENARIO = """
 name: a strangers game
 game: both
 data: {kind: bars, side: 6, rows: 120, test_share: 0.3}
-model: {kind: softmax}
+model: {kind: sigmoids}
 training: {epochs: 2, batch_size: 16}
 federation: {rounds: 2}
 defender_share: 0.2
 run_time_share: 0.3
 agents:
-  - {name: benign, count: 4}
+  - {name: benign, count: 4, behaviour: {kind: benign}}
   - name: mallory
     behaviour: {kind: backdoor, trigger: {kind: line}, target: 0, poison_rate: 0.5}
     update: {kind: push_back}

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from learning.families.table import FAMILIES
+
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {
     "adding-an-update-attack.md": ("PushBack", 2),
@@ -13,6 +15,7 @@ PAGES = {
     "adding-a-trigger.md": ("Line", 2),
     "adding-a-data-set.md": ("Bars", 2),
     "adding-a-hook.md": ("NoisyBatch", 2),
+    "adding-a-model.md": ("Sigmoids", 2),
 }
 
 
@@ -67,6 +70,9 @@ def test_the_example_of_a_page_passes_its_own_tests(page):
         ("adding-a-data-set.md", " / 4\n", " * 4\n"),
         ("adding-a-data-set.md", "self.side), 2, self.rows, 0)", "self.side), 2, self.rows, 1)"),
         ("adding-a-data-set.md", "if y[row] == 0 else", "if y[row] == 1 else"),
+        ("adding-a-model.md", "self.width, classes", "self.width, classes + 1"),
+        ("adding-a-model.md", "nn.Sigmoid()", "nn.Identity()"),
+        ("adding-a-model.md", "nn.Linear(prod(shape),", "nn.Linear(prod(shape[1:]),"),
         ("adding-a-hook.md", ".clamp(0, 1)", ""),
         ("adding-a-hook.md", "x.shape, generator=generator)", "x.shape)"),
         ("adding-a-hook.md", "self.doubt / targets.shape[1]", "self.doubt / 3"),
@@ -79,6 +85,18 @@ def test_a_mistake_in_an_example_is_found_by_its_tests(page, right, wrong):
     names = played(source.replace(right, wrong))
     with pytest.raises((AssertionError, TypeError)):
         run_tests(names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_the_group_of_its_family(page):
+    method, _ = PAGES[page]
+    package = next(
+        base.__module__.removesuffix(".base")
+        for base in played(python_of(page))[method].__mro__
+        if base.__module__.endswith(".base")
+    )
+    (group,) = re.findall(r"the group is `backfire\.(\w+)`", (DOCS / page).read_text())
+    assert FAMILIES[group].startswith(package)
 
 
 def test_the_pages_are_linked_and_their_links_lead_somewhere():
