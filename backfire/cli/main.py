@@ -20,6 +20,7 @@ from rich.text import Text
 from backfire import environment
 from backfire.cli import deploy as cli_deploy
 from backfire.cli.agent import agent_app
+from backfire.cli.compare import compare
 from backfire.cli.export import export
 from backfire.cli.leaderboard import leaderboard
 from backfire.cli.options import RUNS, Debug, Json, Plain, open_console
@@ -91,6 +92,7 @@ app.command()(sweep)
 app.command()(reproduce)
 app.command()(leaderboard)
 app.command()(export)
+app.command()(compare)
 
 
 def main() -> None:

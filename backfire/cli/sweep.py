@@ -23,7 +23,6 @@ from backfire.cli.options import (
     chosen_devices,
     open_console,
 )
-from backfire.cli.sweep_scores import show_scores
 from backfire.cli.track import Track
 from backfire.errors import FAILED, UsageError, exit_code, told
 from backfire.terminal import say
@@ -175,6 +174,8 @@ def _show(played: PlayedSweep, *, plain: bool, json_output: bool) -> None:
         say(f"{where}: not finished: {many}", err=True)
     else:
         if table is not None:
+            from backfire.cli.tables import show_scores
+
             show_scores(table, open_console(plain))
         say(f"{where}: finished: {played.played} games played{before}")
         say(f"Scores: {printable(str(scores))}")

@@ -8,7 +8,7 @@ from sweep_fixture import HOSTILE, SIDE, sweep, write
 
 from backfire.cli.progress import Bars, Lines, Outlook, watched
 from backfire.cli.reproduce import show
-from backfire.cli.sweep_scores import show_scores
+from backfire.cli.tables import show_scores
 from backfire.evidence.published.printed import printed_table
 from backfire.evidence.published.sweep_table import read_sweep
 from backfire.terminal import time_left
