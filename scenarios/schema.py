@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from learning.attacks.base import InputAttack
 from learning.data.base import DataSource
@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     AnyBehaviour = Method
     AnyDefence = Method
     AnyUpdateAttack = Method
+
+    class AnyScore(Method):
+        """A score that a scenario asks for."""
+
+        @property
+        def title(self) -> str:
+            """Its name in results."""
+
 else:
     AnyData = one_of(DataSource, FAMILIES["data"])
     AnyModel = one_of(Architecture, FAMILIES["model"])
@@ -43,6 +51,7 @@ else:
     AnyBehaviour = one_of(Method, FAMILIES["behaviour"])
     AnyUpdateAttack = one_of(Method, FAMILIES["update_attack"])
     AnyDefence = one_of(Method, *(FAMILIES[name] for name in DEFENCES))
+    AnyScore = one_of(Method, FAMILIES["score"])
 
 
 def _printable(name: str) -> str:
@@ -132,6 +141,10 @@ class PoisonCount(Frozen):
     )
 
 
+def _is_empty(value: tuple[object, ...]) -> bool:
+    return not value
+
+
 class RefereeSpec(Frozen):
     """What the referee scores and which control games it plays."""
 
@@ -188,6 +201,24 @@ class RefereeSpec(Frozen):
         description="Number of test inputs that they are run on, drawn by the seed.",
         json_schema_extra={"origin": "ours"},
     )
+    # Left out of what is resolved, and so of the hash, where it is empty: a scenario that asks
+    # for none is the scenario that it was before there were any.
+    scores: tuple[AnyScore, ...] = Field(
+        (),
+        max_length=32,
+        exclude_if=_is_empty,
+        description="Scores beside those of every game.",
+        json_schema_extra={"origin": "ours"},
+    )
+
+    @field_validator("scores")
+    @classmethod
+    def _check_scores(cls, scores: tuple[AnyScore, ...]) -> tuple[AnyScore, ...]:
+        titles = [score.title for score in scores]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"expected each score once, got {title} twice")
+        return scores
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import torch
 from sklearn.datasets import load_digits
 
 from scenarios.scenario import Scenario
+from server.referee.assembly import group_scores
 from server.referee.findings import judged
+from server.referee.registry import definitions
 from server.referee.results import (
-    DEFINITIONS,
     AgentRecord,
     AgentScores,
     CrossASR,
@@ -24,7 +25,6 @@ from server.referee.results import (
     Quarantine,
 )
 from server.referee.scoring.agents import CountedHits
-from server.referee.scoring.groups import group_scores
 from server.referee.scoring.scores import difference, share, share_of
 from server.referee.verdict import verdict
 from server.store.run_folder import RunFolder
@@ -244,7 +244,7 @@ class Maker:
             quarantined=quarantined,
             defenders=defenders,
             verdict=verdict(defenders, self.roster, quarantined),
-            definitions=DEFINITIONS,
+            definitions=definitions(),
             trainings=46,
             seconds={"contributions": 0.4, "training": 31.2, "scoring": 4.9},
         )

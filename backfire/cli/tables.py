@@ -16,13 +16,18 @@ from rich.text import Text
 
 from scenarios.text.quoting import printable
 from server.referee.findings import is_void
+from server.referee.registry import head_of
 from server.referee.results import (
     DefenderScores,
     DetectionScores,
     Difference,
     GameResult,
     GroupScores,
+    GroupValue,
+    Quantity,
+    QuantitySummary,
     Score,
+    ScoreValue,
     Summary,
 )
 from server.referee.verdict import ASK_FOR_REPEATS
@@ -47,6 +52,7 @@ def show(result: GameResult, report: Path | None, console: Console) -> None:
     """
     console.print(scores_table(result))
     for line in (
+        *_asked(result),
         *_adversarial(result),
         *_filters(result),
         *_detection(result),
@@ -139,6 +145,38 @@ def _difference(gap: Difference | None) -> str:
     if gap is None or gap.value is None:
         return _NONE
     return f"{100 * gap.value:+.1f}\n[{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
+
+
+def _asked(result: GameResult) -> Iterator[str]:
+    """Yield what the scenario asked for: a line for each score, of defenders and of groups."""
+    for name, scores in result.defenders.items():
+        for score, value in scores.more.items():
+            head = printable(head_of(score, result.asked), 100)
+            yield f"{printable(name, 64)}: {head} {_asked_value(value)}"
+        for group, own in scores.groups.items():
+            for score, found in own.more.items():
+                head = printable(head_of(score, result.asked), 100)
+                whose = f"{printable(name, 64)}, {printable(group, 64)}"
+                yield f"{whose}: {head} {_asked_value(found)}"
+
+
+def _asked_value(value: ScoreValue | GroupValue) -> str:
+    """Return a value with its interval or, over agents, with how many there are."""
+    if isinstance(value, Quantity):
+        return _amount(value.value, value.unit, value.at_least)
+    if isinstance(value, QuantitySummary):
+        mean = _amount(value.mean, value.unit, value.at_least > 0)
+        return f"{mean} (mean of {value.agents} agents)"
+    share = value.pooled if isinstance(value, Summary) else value
+    if share.value is None:
+        return "no inputs"
+    return f"{percent(share.value)} % [{percent(share.low)}, {percent(share.high)}]"
+
+
+def _amount(value: float | None, unit: str, at_least: bool) -> str:
+    if value is None:
+        return _NONE
+    return f"{'at least ' if at_least else ''}{value:.4g} {printable(unit, 20)}".rstrip()
 
 
 def _adversarial(result: GameResult) -> Iterator[str]:

@@ -28,6 +28,7 @@ from scenarios.scenario import Scenario
 from scenarios.sweep.spec import Sweep
 from scenarios.text.quoting import printable
 from server.errors import RunFolderError
+from server.referee.registry import class_of
 from server.store.atomic import json_bytes, write_bytes
 from server.store.reading import MAX_SMALL, read_bytes
 
@@ -36,11 +37,6 @@ CARD: Final = "card.json"
 # accuracy of the best constant answer.
 VERSION: Final = 2
 MAX_ENTRIES: Final = 5000
-# A card says the scores that a leaderboard ranks and checks by; scores.csv has all of them.
-_SCORES: Final = (
-    "asr", "asr_all", "asr_source", "asr_untrained", "asr_alone", "robust_accuracy",
-    "clean_accuracy", "clean_accuracy_attacker_free", "constant_accuracy", "honest_removed",
-)  # fmt: skip
 _WORK: Final = "work"
 
 _Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -263,7 +259,8 @@ def read_card(path: Path, limit: int = 4 * MAX_SMALL) -> SweepCard:
 
 
 def _entries(sweep: Sweep, table: SweepTable) -> Iterator[CardEntry]:
-    names = dict.fromkeys([*_SCORES, table.main] if _fits(table.main) else _SCORES)
+    names = dict.fromkeys(filter(_is_said, table.scores))
+    names |= {table.main: None} if _fits(table.main) else {}
     known = {
         name: {spot_key(one.at, one.defender): one for one in table.series(name)}
         for name in (*names, *_adversarial(table), _WORK)
@@ -283,6 +280,15 @@ def _entries(sweep: Sweep, table: SweepTable) -> Iterator[CardEntry]:
                 inputs=tuple(_inputs(scenario, found)),
                 work=found[_WORK].estimate.value if _WORK in found else None,
             )
+
+
+def _is_said(score: str) -> bool:
+    """Return whether a card says a score: those that a leaderboard ranks and checks by, and more.
+
+    scores.csv has all of them.
+    """
+    known = class_of(score)
+    return known is not None and known.on_card and _fits(score)
 
 
 def _fits(score: str) -> bool:

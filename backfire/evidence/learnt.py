@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from backfire.evidence.comparisons import BySeed
-from backfire.evidence.series import GAPS
 from server.referee.findings import needed_accuracy
+from server.referee.registry import class_of
 
 CONSTANT: Final = "constant_accuracy"
 # In the attacked game, and without attackers.
@@ -80,7 +80,8 @@ def is_void(accuracies: Iterable[BySeed], constant: BySeed) -> bool:
 
 def tells_of_attacks(score: str) -> bool:
     """Return whether a score says what a backdoor does, which means nothing on a dead model."""
-    return score in GAPS or score == "asr" or score.startswith("asr_")
+    known = class_of(score)
+    return known is not None and known.tells_of_attacks
 
 
 def _above(accuracy: float, constant: float) -> bool:

@@ -1,60 +1,37 @@
 """From the result of a game to lines of a sweep's long table: a line for each score.
 
-Scores keep the names and definitions of `server.referee.results.DEFINITIONS`. Beside them a
-defender has ``adversarial:<attack>``, ``work``, ``constant_accuracy`` (clean accuracy of the best
-constant answer: the share of the most frequent class among the test inputs), ``honest_removed`` (of
-a federated rule that removes updates: those of agents that did not cheat in their round, which it
-removed all the same), and for each of its filters ``filter:<kind>:precision``, ``:recall``,
-``:auroc``, ``:false_positives`` (clean rows of the pool that it saw which it removed) and
-``:false_negatives`` (poisoned rows that it kept); a second filter of a kind is ``<kind>#2``.
-Attackers have ``trigger_shape_distance`` and ``trigger_shape_colour_distance``
-(`server.referee.results.TriggerDistance`), a group the mean over its agents but the one compared
-with.
+Which scores there are is said by their classes (`server.referee.scores`), and of those that a
+scenario asked for by the result itself. A score of several parts has a line for each:
+``adversarial:<attack>``, and for each of a defender's filters ``filter:<kind>:precision``,
+``:recall``, ``:auroc``, ``:false_positives`` and ``:false_negatives``; a second filter of a kind
+is ``<kind>#2``. Of a trigger's distances (`server.referee.results.TriggerDistance`) a group has the
+mean over its agents but the one compared with.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from learning.metrics import mean_std
 from scenarios.sweep.published import ALL_ATTACKERS
 from scenarios.sweep.spec import Coordinate
+from server.referee.registry import standard_scores
 from server.referee.results import (
     AgentRecord,
     AgentScores,
     DefenderScores,
-    DetectionScores,
-    Difference,
-    FilterScores,
     GameResult,
+    GroupScores,
+    GroupValue,
+    Quantity,
+    QuantitySummary,
     Score,
+    ScoreValue,
+    Summary,
 )
-from server.referee.scoring.scores import share, summary
-
-# Of each malicious agent, and with mean and spread over the agents of a group.
-AGENT_SCORES: Final = (
-    "asr",
-    "asr_all",
-    "asr_source",
-    "robust_accuracy",
-    "robust_accuracy_all",
-    "asr_untrained",
-    "asr_together",
-    "asr_alone",
-    "asr_part",
-    "guess_accuracy",
-    "run_time_accuracy",
-)
-_OWN_SCORES: Final = (
-    "clean_accuracy",
-    "clean_accuracy_attacker_free",
-    "validation_accuracy",
-    "guess_accuracy",
-)
-_DETECTION: Final = ("precision", "recall")
+from server.referee.scores.base import AgentScore, DefenderScore
+from server.referee.scoring.scores import summary
 
 
 @dataclass(frozen=True)
@@ -70,8 +47,8 @@ class ScoreRow:
             the defender.
         agent: "" for the mean over the group's agents.
         score: Name of the score.
-        value: A share in 0..1, a difference in -1..1, or an amount (`work`); None where there was
-            nothing to count.
+        value: A share in 0..1, a difference in -1..1, or an amount such as `work`; None where there
+            was nothing to count.
         hits: Inputs that count for the score, pooled over the group's agents; None for differences
             and amounts.
         count: Inputs, pooled over the group's agents; 0 for amounts.
@@ -109,7 +86,7 @@ def rows_of(result: GameResult, at: Mapping[str, Coordinate], cell: str) -> list
     return [
         row
         for name, scores in result.defenders.items()
-        for part in (_own(result, scores), _over_agents(result, name, scores))
+        for part in (_own(result, name, scores), _over_agents(result, name, scores))
         for row in (replace(row, defender=name) for row in _placed(part, blank))
     ]
 
@@ -123,60 +100,27 @@ def _row(score: str, value: float | None, group: str = "", agent: str = "") -> S
     return ScoreRow({}, 0, "", "", group, agent, score, value, agents=int(bool(agent)))
 
 
-def _share(name: str, score: Score, group: str = "", agent: str = "") -> ScoreRow:
-    return replace(
-        _row(name, score.value, group, agent),
-        hits=score.hits,
-        count=score.count,
-        low=score.low,
-        high=score.high,
-    )
+def _line(name: str, value: ScoreValue, group: str = "", agent: str = "") -> ScoreRow:
+    row = _row(name, value.value, group, agent)
+    if isinstance(value, Score):
+        row = replace(row, hits=value.hits)
+    if not isinstance(value, Quantity):
+        row = replace(row, count=value.count)
+    return replace(row, low=value.low, high=value.high)
 
 
-def _difference(name: str, score: Difference, group: str, agent: str = "") -> ScoreRow:
-    row = _row(name, score.value, group, agent)
-    return replace(row, count=score.count, low=score.low, high=score.high)
-
-
-def _own(result: GameResult, scores: DefenderScores) -> Iterator[ScoreRow]:
+def _own(result: GameResult, name: str, scores: DefenderScores) -> Iterator[ScoreRow]:
     """Yield the scores of the defender itself."""
-    for name in _OWN_SCORES:
-        if (score := getattr(scores, name)) is not None:
-            yield _share(name, score)
-    for title, score in scores.adversarial_accuracy.items():
-        yield _share(f"adversarial:{title}", score)
-    if scores.detection is not None:
-        for name in _DETECTION:
-            if (found := getattr(scores.detection, name)) is not None:
-                yield _share(f"detection_{name}", found)
-        yield _row("detection_auroc", scores.detection.auroc)
-        yield from _honest_removed(scores.detection)
-    yield from _filters(scores.filters, result.rows.get("defender", 0) + result.rows["agents"])
-    yield _row("work", scores.work)
-    if scores.constant_accuracy is not None:
-        yield _row("constant_accuracy", scores.constant_accuracy)
-
-
-def _honest_removed(found: DetectionScores) -> Iterator[ScoreRow]:
-    if found.removed is not None and found.true_positives is not None:
-        wrong, honest = found.removed - found.true_positives, found.updates - found.cheating
-        yield _share("honest_removed", share(wrong, honest))
-
-
-def _filters(filters: Sequence[FilterScores], rows: int) -> Iterator[ScoreRow]:
-    """Yield the scores of filters, the first of which sees `rows` rows."""
-    seen: Counter[str] = Counter()
-    for one in filters:
-        seen[one.kind] += 1
-        number = f"#{seen[one.kind]}" if seen[one.kind] > 1 else ""
-        name = f"filter:{one.kind}{number}"
-        wrong, missed = one.removed - one.true_positives, one.poisoned - one.true_positives
-        yield _share(f"{name}:precision", one.precision)
-        yield _share(f"{name}:recall", one.recall)
-        yield _share(f"{name}:false_positives", share(wrong, rows - one.poisoned))
-        yield _share(f"{name}:false_negatives", share(missed, one.poisoned))
-        yield _row(f"{name}:auroc", one.auroc)
-        rows -= one.removed
+    for score in standard_scores():
+        if isinstance(score, DefenderScore) and score.in_sweeps:
+            for title, value in score.of_defender(scores, result).items():
+                yield _line(title, value)
+        if isinstance(score, AgentScore) and score.pooled:
+            pooled = getattr(scores, score.title)
+            yield from [_line(score.title, pooled)] if pooled is not None else []
+    after = [entry.more for entry in result.rounds.get(name, ()) if entry.more]
+    for title, value in {**scores.more, **(after[-1] if after else {})}.items():
+        yield _line(title, value)
 
 
 def _over_agents(result: GameResult, name: str, scores: DefenderScores) -> Iterator[ScoreRow]:
@@ -188,14 +132,13 @@ def _over_agents(result: GameResult, name: str, scores: DefenderScores) -> Itera
     everyone = [agent for names in members.values() for agent in names]
     apart = _distances(result.roster_of(name))
     if everyone:
-        gap = scores.malicious.interference if scores.malicious is not None else None
-        yield from _group(ALL_ATTACKERS, [scores.agents[agent] for agent in everyone], gap)
+        every = [scores.agents[agent] for agent in everyone]
+        yield from _group(ALL_ATTACKERS, every, scores.malicious)
         yield from _mean_distances(ALL_ATTACKERS, everyone, apart)
     for group, names in members.items():
         if group != ALL_ATTACKERS:  # its lines could not be told from those of all
-            own = scores.groups.get(group)
-            gap = None if own is None else own.interference
-            yield from _group(group, [scores.agents[agent] for agent in names], gap)
+            members_scores = [scores.agents[agent] for agent in names]
+            yield from _group(group, members_scores, scores.groups.get(group))
             yield from _mean_distances(group, names, apart)
         for agent in names:
             yield from _agent(group, agent, scores.agents[agent])
@@ -204,24 +147,46 @@ def _over_agents(result: GameResult, name: str, scores: DefenderScores) -> Itera
                     yield _row(score, values[agent], group, agent)
 
 
-def _group(group: str, agents: Sequence[AgentScores], gap: Difference | None) -> Iterator[ScoreRow]:
-    for name in AGENT_SCORES:
-        scores = [score for one in agents if (score := getattr(one, name)) is not None]
-        if scores:
-            over = summary(scores)
-            row = replace(_share(name, over.pooled, group), value=over.mean)
-            yield replace(row, std=over.std, agents=over.agents)
-    if gap is not None:
-        played = sum(one.interference is not None for one in agents)
-        yield replace(_difference("interference", gap, group), agents=played)
+def _of_agents() -> list[AgentScore]:
+    """Return the scores of every game that agents have."""
+    return [
+        score
+        for score in standard_scores()
+        if isinstance(score, AgentScore)
+        and score.in_sweeps
+        and score.title in AgentScores.model_fields
+    ]
+
+
+def _group(
+    group: str, agents: Sequence[AgentScores], own: GroupScores | None
+) -> Iterator[ScoreRow]:
+    for name in (score.title for score in _of_agents()):
+        values = [value for one in agents if (value := getattr(one, name)) is not None]
+        shares = [value for value in values if isinstance(value, Score)]
+        if shares:
+            yield _combined(name, summary(shares), group, len(shares))
+        elif values and own is not None and (value := getattr(own, name, None)) is not None:
+            yield _combined(name, value, group, len(values))
+    for name, value in own.more.items() if own is not None else ():
+        yield _combined(name, value, group, sum(name in one.more for one in agents))
 
 
 def _agent(group: str, agent: str, scores: AgentScores) -> Iterator[ScoreRow]:
-    for name in AGENT_SCORES:
-        if (score := getattr(scores, name)) is not None:
-            yield _share(name, score, group, agent)
-    if scores.interference is not None:
-        yield _difference("interference", scores.interference, group, agent)
+    own = {score.title: getattr(scores, score.title) for score in _of_agents()}
+    for name, value in {**own, **scores.more}.items():
+        if value is not None:
+            yield _line(name, value, group, agent)
+
+
+def _combined(name: str, value: GroupValue, group: str, agents: int) -> ScoreRow:
+    """Return the line of a group; `agents` of it have the score."""
+    if isinstance(value, Summary):
+        row = replace(_line(name, value.pooled, group), value=value.mean)
+        return replace(row, std=value.std, agents=value.agents)
+    if isinstance(value, QuantitySummary):
+        return replace(_row(name, value.mean, group), std=value.std, agents=value.agents)
+    return replace(_line(name, value, group), agents=agents)
 
 
 def _distances(roster: Sequence[AgentRecord]) -> dict[str, dict[str, float]]:

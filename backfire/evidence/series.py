@@ -9,16 +9,12 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from backfire.evidence.estimates import AMOUNT, GAP, SHARE, Bounds, Estimate, estimate
+from backfire.evidence.estimates import ANYWHERE, Bounds, Estimate, estimate
+from server.referee.registry import class_of
 
 Setting = str | int | float | bool
 # Columns that are no axes.
 COLUMNS: Final = ("defender", "group", "agent")
-# Scores that are differences of shares, and those that are amounts; all others are shares.
-GAPS: Final = frozenset({"interference"})
-AMOUNTS: Final = frozenset({"work"})
-# Cosine distances.
-DISTANCES: Final = frozenset({"trigger_shape_distance", "trigger_shape_colour_distance"})
 
 
 class SeriesRow(Protocol):
@@ -106,10 +102,12 @@ class Series:
 
 
 def bounds_of(score: str) -> Bounds:
-    """Return a score's range: -1..1 of gaps, 0.. of amounts, 0..2 of distances, 0..1 of shares."""
-    if score in DISTANCES:
-        return (0.0, 2.0)
-    return GAP if score in GAPS else AMOUNT if score in AMOUNTS else SHARE
+    """Return a score's range, by its name in the long table.
+
+    Of a score whose class is not installed here nothing is known: it may be anything.
+    """
+    known = class_of(score)
+    return ANYWHERE if known is None else known.bounds
 
 
 def collect(

@@ -33,7 +33,9 @@ from backfire.evidence.learnt import CONSTANT, Learning, learning
 from backfire.evidence.series import bounds_of
 from backfire.leaderboard import gates
 from backfire.leaderboard.gates import Answer, Evidence, answers, costs_too_much
+from learning.method import kind_of
 from scenarios.narrowing import ONLY, said
+from server.referee.registry import all_classes
 
 FEW_SEEDS: Final = 5
 # Accuracy this low is as good as gone, and cannot fall further.
@@ -42,7 +44,7 @@ CLEAN: Final = "clean_accuracy"
 FREE: Final = "clean_accuracy_attacker_free"
 REMOVED: Final = "honest_removed"
 # A defence against a backdoor is ranked by one of these, the lower the better.
-RANKED: Final = ("asr", "asr_all", "asr_source")
+RANKED: Final = tuple(kind_of(score) for score in all_classes() if score.ranked)
 
 NO_REFERENCE: Final = "no undefended game"
 DEAD_REFERENCE: Final = "undefended has not learnt"

@@ -20,7 +20,7 @@ from backfire.reporting.charts.heatmap import class_name, scale_bar
 from backfire.reporting.origins import MAX_ROWS, ORIGINS, parameters
 from backfire.reporting.side_by_side import side_by_side
 from server.referee.findings import is_void
-from server.referee.results import Difference, GameResult
+from server.referee.results import Difference, GameResult, Quantity, QuantitySummary, Summary
 from server.store.run_folder import RunFolder
 
 HERE = Path(__file__).parent
@@ -69,6 +69,9 @@ def templates() -> Environment:
     }
     made.tests["void"] = is_void
     made.tests["difference"] = lambda value: isinstance(value, Difference)
+    made.tests["quantity"] = lambda value: isinstance(value, Quantity)
+    made.tests["over_agents"] = lambda value: isinstance(value, Summary)
+    made.tests["amounts"] = lambda value: isinstance(value, QuantitySummary)
     return made
 
 
@@ -86,7 +89,6 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "quarantined": result.quarantined[:MAX_QUARANTINED],
         "key": intervals.key,
         "scale_bar": scale_bar,
-        "heads": tables.HEADS,
         "dots": figures.MAX_DOTS,
         "few": tables.FEW_AGENTS,
         **_controls(result),
@@ -134,6 +136,7 @@ def _sections(result: GameResult) -> dict[str, Any]:
             tables.agent_table(name, scores, result)
             for name, scores in list(result.defenders.items())[: figures.MAX_PANELS]
         ],
+        "asked": tables.asked_rows(result),
         "cross": figures.cross_figures(result),
         "removals": figures.removal_figures(result),
         "curves": figures.curve_figures(result),

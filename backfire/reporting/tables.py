@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from backfire.reporting.charts.heatmap import class_name
 from backfire.reporting.readings import Reading, accuracy_reading, group_readings
 from backfire.reporting.text import NONE, number
+from server.referee.registry import asked_score, head_of, standard_scores
 from server.referee.results import (
     AgentRecord,
     AgentScores,
+    AskedScore,
     DefenderScores,
-    Difference,
     GameResult,
     GroupScores,
-    Score,
+    GroupValue,
+    ScoreValue,
 )
 
 MAX_GROUPS = 12
 FEW_AGENTS = 30
 MAX_AGENTS = 60
 EXTREMES = 8
+MAX_ASKED = 200
 EVERYBODY = "all attackers"
-
-HEADS = {
-    "run_time_accuracy": "run-time accuracy",
-    "asr": "ASR",
-    "asr_part": "ASR part",
-    "asr_untrained": "ASR untrained",
-    "asr_together": "ASR together",
-    "asr_alone": "ASR alone",
-    "interference": "interference",
-    "asr_all": "ASR all",
-    "asr_source": "ASR source",
-    "robust_accuracy": "robust accuracy",
-    "robust_accuracy_all": "robust accuracy all",
-    "guess_accuracy": "guess accuracy",
-    "clean_accuracy_alone": "clean accuracy alone",
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ class AgentRow:
 
     record: AgentRecord
     target: str
-    cells: list[Score | Difference | None]
+    cells: list[ScoreValue | None]
 
 
 @dataclass(frozen=True)
@@ -77,7 +64,7 @@ class AgentTable:
 
     Attributes:
         defender: Its name.
-        columns: Names of the scores shown.
+        columns: Heads of the scores shown.
         rows: All agents, or the extremes.
         agents: Number of all agents.
         unscored: Names of the agents that were not scored.
@@ -155,25 +142,77 @@ def agent_table(name: str, scores: DefenderScores, result: GameResult) -> AgentT
     roster = result.roster_of(name)
     scored = [agent for agent in roster if agent.name in scores.agents]
     shown = scored if len(scored) <= MAX_AGENTS else _extremes(scored, scores.agents)
-    columns = [
-        column
-        for column in HEADS
-        if any(getattr(scores.agents[agent.name], column) is not None for agent in shown)
-    ]
+    own = {agent.name: _scores_of(scores.agents[agent.name]) for agent in shown}
+    columns = [name for name in _named(own.values()) if any(name in one for one in own.values())]
     return AgentTable(
         defender=name,
-        columns=columns,
-        rows=[_agent_row(agent, scores.agents[agent.name], columns, result) for agent in shown],
+        columns=[head_of(column, result.asked) for column in columns],
+        rows=[_agent_row(agent, own[agent.name], columns, result) for agent in shown],
         agents=len(roster),
         unscored=[agent.name for agent in roster if agent.name not in scores.agents],
     )
 
 
+def _scores_of(scores: AgentScores) -> dict[str, ScoreValue]:
+    """Return the scores that an agent has, by name: those of every game, then those asked for."""
+    own = {score.title: getattr(scores, score.title, None) for score in standard_scores()}
+    return {name: value for name, value in own.items() if value is not None} | scores.more
+
+
+def _named(agents: Collection[Mapping[str, ScoreValue]]) -> list[str]:
+    """Return the names of all scores in the order of their columns."""
+    asked = (name for own in agents for name in own)
+    return list(dict.fromkeys([*(score.title for score in standard_scores()), *asked]))
+
+
 def _agent_row(
-    agent: AgentRecord, scores: AgentScores, columns: list[str], result: GameResult
+    agent: AgentRecord, scores: Mapping[str, ScoreValue], columns: list[str], result: GameResult
 ) -> AgentRow:
-    cells = [getattr(scores, column) for column in columns]
+    cells = [scores.get(column) for column in columns]
     return AgentRow(agent, class_name(agent.target, result.class_names), cells)
+
+
+@dataclass(frozen=True)
+class AskedRow:
+    """A score that the scenario asked for, against every defender.
+
+    Attributes:
+        head: What it is called.
+        whose: The group it is of; "" for the defender itself.
+        better: Which way is better for those who do not attack; "" where neither is.
+        cells: For each defender its value; None where it has none.
+    """
+
+    head: str
+    whose: str
+    better: str
+    cells: list[ScoreValue | GroupValue | None]
+
+
+def asked_rows(result: GameResult) -> list[AskedRow]:
+    """Return the scores that the scenario asked for, of defenders and of groups of attackers."""
+    own = [{"": scores.more} | _of_groups(scores) for scores in result.defenders.values()]
+    spots = dict.fromkeys((name, whose) for one in own for whose in one for name in one[whose])
+    return [
+        AskedRow(
+            head_of(name, result.asked),
+            whose,
+            _better(name, result.asked),
+            [one.get(whose, {}).get(name) for one in own],
+        )
+        for name, whose in list(spots)[:MAX_ASKED]
+    ]
+
+
+def _of_groups(scores: DefenderScores) -> dict[str, Mapping[str, ScoreValue | GroupValue]]:
+    return {name: scores.groups[name].more for name in largest(scores.groups)}
+
+
+def _better(name: str, asked: Mapping[str, AskedScore]) -> str:
+    told = asked_score(name, asked)
+    if told is None or told.higher_is_better is None:
+        return ""
+    return "higher is better" if told.higher_is_better else "lower is better"
 
 
 def _extremes(agents: Sequence[AgentRecord], scores: dict[str, AgentScores]) -> list[AgentRecord]:

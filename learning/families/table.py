@@ -23,6 +23,7 @@ FAMILIES: Final[dict[str, str]] = {
     "preaggregation": "strategies.preaggregation",
     "aggregation": "strategies.aggregation",
     "attack": "learning.attacks",
+    "score": "server.referee.scores",
 }
 
 DEFENCES: Final = (

@@ -45,9 +45,10 @@ from server.games.game import (
 )
 from server.games.knowledge import KnowledgeGrants, asked_otherwise, without_effect
 from server.games.session import GameSession, lay_federated_table, own_block
-from server.referee.referee import Referee
+from server.referee.history import attack_history
+from server.referee.referee import PlayedRounds, Referee
 from server.referee.results import Quarantine, RoundScores
-from server.referee.scoring.detection import CheatingAgents, detection_scores, round_detection
+from server.referee.scoring.detection import CheatingAgents, round_detection
 from server.wire.exchange import Exchange, seat_agents
 from server.wire.updates import Side, State, collect_updates
 from strategies.aggregation.base import Context
@@ -88,7 +89,7 @@ def play_federated(
     clock.lap("run-time sets")
 
     engine = Engine(recipe_of(scenario, dealt))
-    referee = referee_of(scenario, table, engine.device)
+    referee = referee_of(scenario, dealt, table, engine.device)
     play = _FederatedLoop(scenario, dealt, table, exchange, engine, referee, observe)
     progress = play.begin(keeper)
     clock.add(progress.seconds)
@@ -101,10 +102,9 @@ def play_federated(
         keeper.keep(progress, last=progress.round == rounds)
 
     outcomes = play.outcomes(progress)
-    scores = {
-        name: own.model_copy(update={"detection": detection_scores(progress.told[name])})
-        for name, own in score_all(scenario, referee, outcomes, observe).items()
-    }
+    history = attack_history(scenario, {agent.name: agent.rows for agent in table.roster})
+    played = {name: PlayedRounds(told, history) for name, told in progress.told.items()}
+    scores = score_all(scenario, referee, outcomes, observe, played)
     clock.lap("scoring")
     table = replace(table, quarantined=(*table.quarantined, *progress.quarantined))
     # The agents' engines are theirs, but what they train is the same.
@@ -385,6 +385,7 @@ class _FederatedLoop:
                 detection=round_detection(
                     names, self._cheating.among(names, number), taken, result.weights
                 ),
+                more={} if score is None else score.more,
             )
             told[name] = (*told[name], entry)
             facts = {"defender": name, **entry.model_dump(exclude={"sampled", "asr"})}

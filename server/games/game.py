@@ -17,8 +17,9 @@ from scenarios.scenario import Scenario
 from server.events import Event, Observer
 from server.games.idle import idle
 from server.games.session import GameSession
-from server.referee.referee import Referee
-from server.referee.results import DEFINITIONS, DefenderScores, GameResult, RoundScores
+from server.referee.referee import PlayedRounds, Referee
+from server.referee.registry import asked_of, definitions, told
+from server.referee.results import DefenderScores, GameResult, RoundScores
 from server.referee.scoring.beside import Scored, beside
 from server.referee.scoring.triggers import with_distances
 from server.referee.verdict import verdict
@@ -91,7 +92,9 @@ def defender_of(
     )
 
 
-def referee_of(scenario: Scenario, table: GameSession, device: torch.device) -> Referee:
+def referee_of(
+    scenario: Scenario, dealt: Partitioning, table: GameSession, device: torch.device
+) -> Referee:
     """Return the referee of a game whose agents have revealed what they keep."""
     agents = sum(record.admitted for record in table.roster)
     attacked = {name: _models(defences, agents) for name, defences in scenario.defenders.items()}
@@ -103,6 +106,7 @@ def referee_of(scenario: Scenario, table: GameSession, device: torch.device) -> 
         scenario.seed,
         device,
         affordable=sum(attacked.values()) // max(1, alone),
+        class_names=dealt.data.class_names,
     )
 
 
@@ -145,13 +149,26 @@ def tell_epochs(observe: Observer) -> Callable[[EpochEvent], None]:
 
 
 def score_all(
-    scenario: Scenario, referee: Referee, outcomes: Mapping[Key, Outcome], observe: Observer
+    scenario: Scenario,
+    referee: Referee,
+    outcomes: Mapping[Key, Outcome],
+    observe: Observer,
+    played: Mapping[str, PlayedRounds] | None = None,
 ) -> dict[str, DefenderScores]:
-    """Return the scores of every defender, given its outcome in each world."""
+    """Return the scores of every defender, given its outcome in each world.
+
+    Args:
+        scenario: What was played.
+        referee: Of this game.
+        outcomes: By defender and world.
+        observe: Told of each defender.
+        played: Of a federated game: the rounds of each defender.
+    """
     scored: dict[str, Scored] = {}
     for done, (name, defences) in enumerate(scenario.defenders.items(), 1):
-        own = {world: outcomes[(name, world)] for played, world in outcomes if played == name}
-        scored[name] = referee.scored(tuple(kind_of(type(d)) for d in defences), own)
+        own = {world: outcomes[(name, world)] for whose, world in outcomes if whose == name}
+        kinds = tuple(kind_of(type(one)) for one in defences)
+        scored[name] = referee.scored(kinds, own, played[name] if played else None)
         observe(Event("scoring", done, len(scenario.defenders), name))
     reference = scored[scenario.reference]
     return {
@@ -171,7 +188,8 @@ def result_of(
     notes: Sequence[str] = (),
 ) -> GameResult:
     """Put a game's result together; `notes` are what the training has to say."""
-    told = (*dealt.data.notes, *idle(scenario, table), *_skipped(rounds or {}), *notes)
+    notes_told = (*dealt.data.notes, *idle(scenario, table), *_skipped(rounds or {}), *notes)
+    asked = asked_of(scenario.referee.scores)
     rows = sum(record.rows for record in table.roster if record.admitted)
     return GameResult(
         scenario=scenario.name,
@@ -183,12 +201,13 @@ def result_of(
         roster=with_distances(table.roster, scenario, dealt.data.shape),
         quarantined=table.quarantined,
         defenders=dict(scores),
-        verdict=verdict(scores, table.roster, table.quarantined, told),
-        definitions=DEFINITIONS,
+        verdict=verdict(scores, table.roster, table.quarantined, notes_told),
+        definitions=definitions(asked),
         trainings=trainings,
         seconds=dict(seconds),
         rounds=dict(rounds or {}),
-        notes=told,
+        notes=notes_told,
+        asked={score.title: told(score) for score in asked},
     )
 
 

@@ -76,7 +76,7 @@ def play_pooled(
         raise ValueError(_nothing_left(table))
 
     engine = Engine(recipe_of(scenario, dealt), tell_epochs(observe), known=known)
-    referee = referee_of(scenario, table, engine.device)
+    referee = referee_of(scenario, dealt, table, engine.device)
     outcomes = _play_defenders(scenario, dealt, table, referee, engine)
     clock.lap("training")
     facts = {"trainings": engine.trainings, "seconds": clock.seconds["training"]}

@@ -13,7 +13,7 @@ the roster calls them `claimed`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,28 +22,30 @@ from learning.pool import Floats, Ints, Pool
 from learning.seeds import numpy_generator
 from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE, repeated
 from scenarios.schema import RefereeSpec
+from server.referee.assembly import agent_scores, group_scores, own_scores, round_scores
+from server.referee.facts import AgentFacts, AttackHistory, DefenderFacts, RoundFacts
 from server.referee.findings import judged
 from server.referee.results import (
     AgentRecord,
     AgentScores,
     CrossASR,
     DefenderScores,
-    Difference,
     GroupScores,
+    RoundScores,
     Score,
+    ScoreValue,
 )
-from server.referee.scoring.accuracy import clean_accuracy, clean_hits, validation_accuracy
+from server.referee.scoring.accuracy import clean_accuracy, clean_hits
 from server.referee.scoring.adversarial import Targets, adversarial_accuracy
-from server.referee.scoring.agents import AgentAnswers, agent_scores, counted_hits
+from server.referee.scoring.agents import AgentAnswers
 from server.referee.scoring.answers import Asked, Passes, ToAll, answer_everybody, ask
 from server.referee.scoring.beside import Scored
 from server.referee.scoring.cross import LIMIT, cross_asr
 from server.referee.scoring.curves import curves
+from server.referee.scoring.detection import detection_scores
 from server.referee.scoring.filters import filter_scores
-from server.referee.scoring.groups import group_scores
 from server.referee.scoring.predict import Classes
 from server.referee.scoring.rows import ScoredRows
-from server.referee.scoring.scores import difference, share
 from server.referee.sealed import RunTimeSet, Sealed, Worlds
 from server.referee.undecided import all_or_some, undecided_notes
 from strategies.base import Predictor
@@ -63,11 +65,26 @@ class RoundMetrics:
         clean_accuracy: Of the model as it stands.
         asr: By malicious agent.
         note: That answers are not numbers; empty where all are.
+        more: Scores that the scenario asked for, by name.
     """
 
     clean_accuracy: Score
     asr: dict[str, Score]
     note: str = ""
+    more: dict[str, ScoreValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlayedRounds:
+    """What a federated game knows of its rounds, beside what its models answer.
+
+    Attributes:
+        rounds: Of one defender in the attacked game.
+        history: When each attacker attacked.
+    """
+
+    rounds: tuple[RoundScores, ...] = ()
+    history: Mapping[str, AttackHistory] = field(default_factory=dict)
 
 
 class Referee:
@@ -85,6 +102,7 @@ class Referee:
         device: torch.device | None = None,
         batch_size: int = 2048,
         affordable: int = 0,
+        class_names: Sequence[str] = (),
     ) -> None:
         """Take the sealed data.
 
@@ -97,9 +115,11 @@ class Referee:
             batch_size: Rows in one pass; no score depends on it.
             affordable: How many attackers can be played alone in as many trainings as the attacked
                 game takes; read with ``alone: auto``.
+            class_names: Names of the classes, for scores by class; their numbers by default.
         """
         self._sealed, self._spec, self._seed = sealed, spec, seed
         self._affordable = affordable
+        self._class_names = tuple(class_names)
         self._roster = [agent for agent in roster if agent.admitted]
         self._scored = [agent for agent in self._roster if agent.name in sealed.run_time]
         self._engine = Passes(device or torch.device("cpu"), batch_size)
@@ -163,7 +183,12 @@ class Referee:
         """Return all scores of one defender; see `scored`."""
         return self.scored(defences, outcomes).scores
 
-    def scored(self, defences: tuple[str, ...], outcomes: Mapping[str, Outcome]) -> Scored:
+    def scored(
+        self,
+        defences: tuple[str, ...],
+        outcomes: Mapping[str, Outcome],
+        played: PlayedRounds | None = None,
+    ) -> Scored:
         """Return all scores of one defender, and what a comparison with another needs.
 
         Args:
@@ -172,54 +197,56 @@ class Referee:
                 the scores that need them then are too. Models of the index are asked for by all
                 agents in the attacked game, by the malicious ones in the attacker-free game, and
                 by the attacker in a game that it plays alone.
+            played: Of a federated game: its rounds.
         """
         predictor = outcomes[ATTACKED].predictor
         answers = self._answers(outcomes)
-        agents = {
-            agent.name: agent_scores(
-                self._sealed.run_time[agent.name], answers[agent.name], agent.malicious
-            )
-            for agent in self._scored
-        }
+        facts = self._agent_facts(answers, played or PlayedRounds())
+        agents = {name: agent_scores(one, self._spec.scores) for name, one in facts.items()}
         tests = self._tests(outcomes)
         withstood = {
             attack.title: adversarial_accuracy(attack, predictor, self._targets, self._engine)
             for attack in self._spec.adversarial
         }
         cheats = [own.agent for own in self._sets(triggered=True)]
+        filters = filter_scores(
+            outcomes[ATTACKED], self._sealed.truth, [agent.name for agent in self._roster]
+        )
+        own = DefenderFacts(
+            tests[ATTACKED],
+            self._sealed.test_y,
+            self._classes(outcomes[ATTACKED].pool.classes),
+            predictor=predictor,
+            test_free=tests.get(ATTACKER_FREE),
+            test_of_attackers=self._asked_by_attackers(predictor, tests),
+            under_attack={title: one.accuracy for title, one in withstood.items()},
+            filters=filters,
+            rows=len(outcomes[ATTACKED].pool),
+            detection=detection_scores(played.rounds) if played else None,
+            roster=self._roster,
+            agents=agents,
+            rounds=played.rounds if played else (),
+        )
         scores = DefenderScores(
+            **own_scores(own, self._spec.scores),
             defences=defences,
-            clean_accuracy=self._clean(tests[ATTACKED]),
-            clean_accuracy_attacker_free=self._clean(tests[ATTACKER_FREE])
-            if ATTACKER_FREE in tests
-            else None,
-            damage=self._damage(tests, predictor),
-            adversarial_accuracy={title: one.accuracy for title, one in withstood.items()},
-            groups=self._groups(agents, answers),
-            malicious=self._group(cheats, agents, answers) if cheats else None,
+            groups=self._groups(facts, agents),
+            malicious=self._group(cheats, facts, agents) if cheats else None,
             agents=agents,
             cross_asr=self._cross(answers, outcomes[ATTACKED].pool.classes),
-            filters=filter_scores(
-                outcomes[ATTACKED], self._sealed.truth, [agent.name for agent in self._roster]
-            ),
+            filters=filters,
             curves=curves(predictor),
-            work=predictor.work,
-            guess_accuracy=_guesses(agents),
             notes=(
                 *self._notes(predictor),
                 *(note for one in withstood.values() for note in one.notes),
                 *undecided_notes(tests, answers),
             ),
-            validation_accuracy=validation_accuracy(predictor),
-            constant_accuracy=_constant(self._sealed.test_y),
+            detection=own.detection,
         )
         return Scored(
             judged(scores, sum(agent.malicious for agent in self._roster)),
             clean_hits(tests[ATTACKED], self._sealed.test_y),
-            {
-                name: counted_hits(self._sealed.run_time[name], answers[name]).together[0]
-                for name in cheats
-            },
+            {name: facts[name].hits.together[0] for name in cheats},
             {
                 group: tuple(name for name in names if name in cheats)
                 for group, names in self._members().items()
@@ -230,15 +257,37 @@ class Referee:
         """Return the few scores that are followed round by round, in the attacked game."""
         answers = self._answers({ATTACKED: outcome})
         test = self._tests({ATTACKED: outcome})[ATTACKED]
+        agents = self._agent_facts(answers, PlayedRounds())
+        names = self._classes(outcome.pool.classes)
+        facts = RoundFacts(test, self._sealed.test_y, names, agents)
         return RoundMetrics(
-            self._clean(test),
+            clean_accuracy(test, self._sealed.test_y),
             {
                 own.agent: asr
                 for own in self._sets(triggered=True)
-                if (asr := agent_scores(own, answers[own.agent], True).asr) is not None
+                if (asr := agent_scores(agents[own.agent]).asr) is not None
             },
             all_or_some(test, answers),
+            round_scores(facts, self._spec.scores),
         )
+
+    def _agent_facts(
+        self, answers: Mapping[str, AgentAnswers], played: PlayedRounds
+    ) -> dict[str, AgentFacts]:
+        return {
+            agent.name: AgentFacts(
+                self._sealed.run_time[agent.name],
+                answers[agent.name],
+                agent.malicious,
+                agent,
+                played.history.get(agent.name),
+                played.rounds,
+            )
+            for agent in self._scored
+        }
+
+    def _classes(self, classes: int) -> tuple[str, ...]:
+        return self._class_names or tuple(map(str, range(classes)))
 
     def _answers(self, outcomes: Mapping[str, Outcome]) -> dict[str, AgentAnswers]:
         triggers = {own.agent: own.x_triggered for own in self._sets()}
@@ -297,27 +346,21 @@ class Referee:
             if world in outcomes
         }
 
-    def _clean(self, answers: Sequence[ToAll]) -> Score:
-        return clean_accuracy(answers, self._sealed.test_y)
-
-    def _damage(
-        self, tests: Mapping[str, Sequence[ToAll]], predictor: Predictor
-    ) -> Difference | None:
-        """Return what the attackers cost on the test inputs, asked by the malicious agents."""
-        if ATTACKER_FREE not in tests:
+    def _asked_by_attackers(
+        self, predictor: Predictor, tests: Mapping[str, Sequence[ToAll]]
+    ) -> list[ToAll] | None:
+        """Return what the attackers get for the test inputs where that may be something else."""
+        if ATTACKER_FREE not in tests or not predictor.by_agent:
             return None
-        y, attacked = self._sealed.test_y, tests[ATTACKED]
-        if predictor.by_agent:
-            asking = [agent.name for agent in self._roster if agent.malicious]
-            rows = ScoredRows([self._sealed.test_x])
-            attacked = answer_everybody(predictor, rows, asking, self._engine)
-        return difference([(clean_hits(tests[ATTACKER_FREE], y), clean_hits(attacked, y))])
+        asking = [agent.name for agent in self._roster if agent.malicious]
+        rows = ScoredRows([self._sealed.test_x])
+        return answer_everybody(predictor, rows, asking, self._engine)
 
     def _groups(
-        self, agents: Mapping[str, AgentScores], answers: Mapping[str, AgentAnswers]
+        self, facts: Mapping[str, AgentFacts], agents: Mapping[str, AgentScores]
     ) -> dict[str, GroupScores]:
         return {
-            group: self._group(names, agents, answers) for group, names in self._members().items()
+            group: self._group(names, facts, agents) for group, names in self._members().items()
         }
 
     def _members(self) -> dict[str, list[str]]:
@@ -331,12 +374,13 @@ class Referee:
     def _group(
         self,
         names: Sequence[str],
+        facts: Mapping[str, AgentFacts],
         agents: Mapping[str, AgentScores],
-        answers: Mapping[str, AgentAnswers],
     ) -> GroupScores:
         return group_scores(
             [agents[name] for name in names],
-            [counted_hits(self._sealed.run_time[name], answers[name]) for name in names],
+            [facts[name].hits for name in names],
+            self._spec.scores,
         )
 
     def _cross(self, answers: Mapping[str, AgentAnswers], classes: int) -> CrossASR | None:
@@ -373,15 +417,3 @@ def _gate_rows(rows: int, seed: int) -> Ints:
         return np.arange(rows)
     draw = numpy_generator(seed, "referee/gate")
     return np.sort(draw.choice(rows, size=MAX_GATE_ROWS, replace=False))
-
-
-def _constant(labels: Ints) -> float | None:
-    """Return the clean accuracy of the best constant answer."""
-    return float(np.bincount(labels).max() / len(labels)) if len(labels) else None
-
-
-def _guesses(agents: Mapping[str, AgentScores]) -> Score | None:
-    scores = [one.guess_accuracy for one in agents.values() if one.guess_accuracy is not None]
-    if not scores:
-        return None
-    return share(sum(one.hits for one in scores), sum(one.count for one in scores))

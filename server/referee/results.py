@@ -1,11 +1,14 @@
 """The result of a game: what `result.json` holds and the report shows.
 
-Every score carries its definition by name (`DEFINITIONS`), its count and its 95 % interval.
+Every score carries its definition by name, its count and its 95 % interval. What the scores of
+every game mean is said by their classes (`server.referee.scores.standard`); those that a scenario
+asks for stand in the mappings called `more`, which are left out where they are empty.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -21,46 +24,7 @@ Distance = Annotated[float, Field(ge=-_ROUNDING, le=2 + _ROUNDING)]
 Gap = Annotated[float, Field(ge=-1 - _ROUNDING, le=1 + _ROUNDING)]
 Label = Annotated[int, Field(ge=0, le=2**31)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-DEFINITIONS: dict[str, str] = {
-    "clean_accuracy": "clean test inputs predicted as their true label; where models differ by "
-    "asking agent, the mean over all asking agents",
-    "asr": "triggered run-time inputs whose true label is not the target, predicted as the target",
-    "asr_all": "triggered run-time inputs predicted as the target, whatever their true label "
-    "(what S0 and S1 print)",
-    "asr_source": "source-class run-time inputs that are right when clean and predicted as the "
-    "target when triggered, among all source-class run-time inputs that are triggered (S2); not "
-    "scored where the triggered inputs are clean ones (edge_case)",
-    "asr_part": "asr of the same inputs with the agent's own part of the trigger alone, where the "
-    "agents of its group train a part each and asr is that of the whole (DBA)",
-    "asr_untrained": "asr of the same triggered inputs on the same defender's model of the game "
-    "without attackers: what the trigger does to a model that never saw it",
-    "asr_together": "asr in the attacked game of an attacker that was also played alone, mean over "
-    "the trainings of that game: asr itself where it was trained once",
-    "asr_alone": "asr in the game in which only this attacker poisons; the other attackers' rows "
-    "are left clean",
-    "interference": "asr_alone - asr_together, input by input; above zero means that the other "
-    "attackers made this backdoor fail (backfiring)",
-    "clean_accuracy_alone": "clean test inputs predicted as their true label in the game that this "
-    "attacker attacks alone, of at most 2,000",
-    "robust_accuracy": "triggered run-time inputs whose true label is not the target, predicted "
-    "as their true label",
-    "robust_accuracy_all": "triggered run-time inputs predicted as their true label",
-    "validation_accuracy": "rows of the pool that the defender's training held out, poisoned ones "
-    "too, predicted as their label in the pool (what S0 calls the defender's validation accuracy)",
-    "run_time_accuracy": "clean run-time inputs of the agent predicted as their true label",
-    "adversarial_accuracy": "clean test inputs that are right and stay right under the named "
-    "attack on inputs",
-    "guess_accuracy": "triggered run-time inputs whose asking agent is guessed right by the "
-    "defender (unknown index)",
-    "detection_precision": "updates of agents that cheat in their round, among the admitted "
-    "updates that the rule removed; summed over rounds, which are not independent of each other",
-    "detection_recall": "updates that the rule removed, among the admitted ones of agents that "
-    "cheat in their round; summed over rounds, which are not independent of each other",
-    "detection_auroc": "pairs of a cheating and another update of the same round in which the "
-    "rule gives the cheating one less weight, ties counted half; of one agent: the pairs with "
-    "it in them",
-}
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -107,6 +71,42 @@ class Difference(_Record):
     trainings: Annotated[int, Field(ge=1, le=2**31)] = 1
 
 
+class Quantity(_Record):
+    """An amount, or a share that no single count is made of.
+
+    Attributes:
+        value: The amount; None where there was nothing to measure.
+        unit: What it is an amount of, such as ``rounds``; "" for a share.
+        at_least: Whether the game ended first, so that the amount is a lower bound.
+        low: Lower end of its interval; None where there is none.
+        high: Upper end.
+    """
+
+    value: Finite | None
+    unit: str = ""
+    at_least: bool = False
+    low: Finite | None = None
+    high: Finite | None = None
+
+
+class QuantitySummary(_Record):
+    """An amount over several agents; the spread is across agents, not across seeds.
+
+    Attributes:
+        mean: Mean over the agents' values; None without agents.
+        std: Standard deviation across agents (n - 1); None for fewer than two.
+        agents: Number of agents with a value.
+        unit: Of the amounts.
+        at_least: How many of the values are lower bounds.
+    """
+
+    mean: Finite | None
+    std: Finite | None
+    agents: Count
+    unit: str = ""
+    at_least: Count = 0
+
+
 class Summary(_Record):
     """A score over several agents; the spread is across agents, not across seeds.
 
@@ -123,10 +123,50 @@ class Summary(_Record):
     pooled: Score
 
 
+# A value of a score: of an agent, a defender or a round; and of a group of agents. Told apart by
+# their fields, of which none are left open.
+ScoreValue = Score | Difference | Quantity
+GroupValue = Summary | QuantitySummary | Score | Difference | Quantity
+
+
+def _more() -> Any:  # noqa: ANN401 - what pydantic's fields are made of
+    """Return a field of scores by name that is left out of files where it is empty."""
+    return Field(default_factory=dict, exclude_if=_is_empty)
+
+
+def _is_empty(value: Mapping[str, object]) -> bool:
+    return not value
+
+
+class AskedScore(_Record):
+    """What a result keeps of a score that its scenario asked for, so that all can show it.
+
+    Attributes:
+        of: Whom it is a score of.
+        head: Head of its column.
+        interval: What its interval is of.
+        higher_is_better: For those who do not attack; None where it is neither.
+        low: Lower end of its range; None for no end.
+        high: Upper end.
+        unit: Of amounts; "" for shares and differences.
+    """
+
+    of: Literal["agent", "group", "defender", "round"]
+    head: str
+    interval: str
+    higher_is_better: bool | None
+    low: Finite | None
+    high: Finite | None
+    unit: str = ""
+
+
 class AgentScores(_Record):
     """One agent's scores against one defender.
 
-    Benign agents have `run_time_accuracy` only.
+    Benign agents have `run_time_accuracy` only, and what the scenario asked for of all.
+
+    Attributes:
+        more: Scores that the scenario asked for.
     """
 
     run_time_accuracy: Score
@@ -142,6 +182,7 @@ class AgentScores(_Record):
     asr_part: Score | None = None
     asr_together: Score | None = None
     clean_accuracy_alone: Score | None = None
+    more: dict[str, ScoreValue] = _more()
 
 
 class ControlComparison(_Record):
@@ -215,6 +256,7 @@ class GroupScores(_Record):
         finding: What may be said of the group; None in a result that was not judged.
         against: asr - asr of the reference defender over all agents, input by input, in the games
             themselves (one training of each); None for the reference.
+        more: Scores that the scenario asked for.
     """
 
     asr: Summary
@@ -230,6 +272,7 @@ class GroupScores(_Record):
     comparison: ControlComparison | None = None
     finding: Finding | None = None
     against: Difference | None = None
+    more: dict[str, GroupValue] = _more()
 
 
 class FilterScores(_Record):
@@ -365,6 +408,7 @@ class DefenderScores(_Record):
             models differ by asking agent.
         clean_against: Clean accuracy - that of the reference defender, test input by test input;
             None for the reference.
+        more: Scores that the scenario asked for.
     """
 
     defences: tuple[str, ...]
@@ -385,6 +429,7 @@ class DefenderScores(_Record):
     constant_accuracy: Share | None = None
     damage: Difference | None = None
     clean_against: Difference | None = None
+    more: dict[str, ScoreValue] = _more()
 
 
 class RoundDetection(_Record):
@@ -423,6 +468,7 @@ class RoundScores(_Record):
         fallback: The rule that aggregated in place of the defender's own, which was infeasible;
             "" for none.
         detection: None for rules that judge nobody, and in rounds that were not judged.
+        more: Scores that the scenario asked for; empty where the round was not evaluated.
     """
 
     round: int
@@ -435,6 +481,7 @@ class RoundScores(_Record):
     note: str = ""
     fallback: Literal["", "median"] = ""
     detection: RoundDetection | None = None
+    more: dict[str, ScoreValue] = _more()
 
 
 class Quarantine(_Record):
@@ -561,6 +608,7 @@ class GameResult(_Record):
         seconds: Wall time by phase.
         rounds: Of a federated game: each defender's rounds in the attacked game.
         notes: What the training had to say.
+        asked: What the scores are that the scenario asked for, by name.
     """
 
     version: Literal[1] = RESULT_VERSION
@@ -580,6 +628,7 @@ class GameResult(_Record):
     rounds: dict[str, tuple[RoundScores, ...]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     games: tuple[GamePart, ...] = ()
+    asked: dict[str, AskedScore] = _more()
 
     @model_validator(mode="after")
     def _check_games(self) -> GameResult:

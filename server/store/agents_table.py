@@ -7,7 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from server.referee.results import AgentRecord, AgentScores, Difference, GameResult, Score
+from server.referee.results import (
+    AgentRecord,
+    AgentScores,
+    Difference,
+    GameResult,
+    Score,
+    ScoreValue,
+)
 
 ROSTER = (
     ("defender", pa.string()),
@@ -25,13 +32,17 @@ ROSTER = (
     ("trigger_shape_colour_distance", pa.float64()),
 )
 DIFFERENCES = frozenset({"interference"})
+MORE = "more"
+_TYPES = {"count": pa.int64(), "unit": pa.string(), "at_least": pa.bool_()}
 
 
 def agents_table(result: GameResult) -> pa.Table:
     """Return the table.
 
     A score `s` has the columns `s` (the share), `s_hits`, `s_count`, `s_low` and `s_high`, all
-    null where the agent has no such score. An agent that was not scored has a row all the same.
+    null where the agent has no such score. Scores that the scenario asked for stand behind those
+    of every game; amounts have `s`, `s_unit`, `s_at_least`, `s_low` and `s_high`. An agent that
+    was not scored has a row all the same.
     Names are stored as they are, as text and nothing else; who turns the table into a spreadsheet
     should know that a name may begin with ``=``.
     """
@@ -40,16 +51,27 @@ def agents_table(result: GameResult) -> pa.Table:
         for defender, scores in result.defenders.items()
         for record in result.roster_of(defender)
     ]
-    return pa.Table.from_pylist(rows, schema=_schema())
+    return pa.Table.from_pylist(rows, schema=_schema(result))
 
 
-def _schema() -> pa.Schema:
+def _schema(result: GameResult) -> pa.Schema:
+    names = [name for name in AgentScores.model_fields if name != MORE]
+    records = {name: Difference if name in DIFFERENCES else Score for name in names}
     scores = [
-        (_column(name, part), pa.int64() if part == "count" else pa.float64())
-        for name in AgentScores.model_fields
-        for part in (Difference if name in DIFFERENCES else Score).model_fields
+        (_column(name, part), _TYPES.get(part, pa.float64()))
+        for name, record in (records | _asked(result)).items()
+        for part in record.model_fields
     ]
     return pa.schema([*ROSTER, *scores])
+
+
+def _asked(result: GameResult) -> dict[str, type[ScoreValue]]:
+    """Return the record of each score that the scenario asked for and an agent has."""
+    found: dict[str, type[ScoreValue]] = {}
+    for scores in result.defenders.values():
+        for agent in scores.agents.values():
+            found |= {name: type(value) for name, value in agent.more.items()}
+    return found
 
 
 def _row(defender: str, scores: AgentScores | None, record: AgentRecord) -> dict[str, Any]:
@@ -75,9 +97,9 @@ def _row(defender: str, scores: AgentScores | None, record: AgentRecord) -> dict
     return row | dict(_cells(scores) if scores is not None else ())
 
 
-def _cells(scores: AgentScores) -> Iterator[tuple[str, float | int | None]]:
-    for name in AgentScores.model_fields:
-        score = getattr(scores, name)
+def _cells(scores: AgentScores) -> Iterator[tuple[str, float | int | str | None]]:
+    own = {name: getattr(scores, name) for name in AgentScores.model_fields if name != MORE}
+    for name, score in (own | scores.more).items():
         if score is not None:
             for part in type(score).model_fields:
                 yield _column(name, part), getattr(score, part)

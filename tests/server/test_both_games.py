@@ -20,10 +20,10 @@ from scenarios.loader import parse
 from scenarios.scenario import Scenario
 from scenarios.text.errors import ScenarioError
 from server.games.both import effort_of
+from server.referee.assembly import group_scores
 from server.referee.findings import judged
 from server.referee.results import AgentScores, GameResult, GroupScores
 from server.referee.scoring.agents import CountedHits
-from server.referee.scoring.groups import group_scores
 from server.referee.scoring.scores import mean_share, share, share_of
 from server.referee.side_by_side import findings, pairs
 from server.store.run_folder import RunFolder

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from scenarios.loader import load
 from scenarios.scenario import Scenario
 from scenarios.text import yaml_reader
+from server.referee.registry import definitions
 from server.referee.results import (
-    DEFINITIONS,
     AgentRecord,
     AgentScores,
     Curve,
@@ -98,7 +98,7 @@ def make_result(scenario: Scenario, loss: float = 0.5) -> GameResult:
         quarantined=(),
         defenders={"undefended": defender, "no": defender},
         verdict=("Nothing was found.",),
-        definitions=DEFINITIONS,
+        definitions=definitions(),
         trainings=2,
         seconds={"training": 1.5},
     )

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from learning.metrics import asr_of_all
+from server.referee.assembly import agent_scores, group_scores
+from server.referee.facts import AgentFacts
 from server.referee.results import AgentScores
-from server.referee.scoring.agents import AgentAnswers, agent_scores, counted_hits
+from server.referee.scoring.agents import AgentAnswers, counted_hits
 from server.referee.scoring.cross import LIMIT, cross_asr
-from server.referee.scoring.groups import group_scores
 from server.referee.scoring.scores import difference, share, summary
 from server.referee.sealed import RunTimeSet
 
@@ -35,9 +36,13 @@ def answered(clean, together, guessed=None, untrained=None, alone=None, part=Non
     return AgentAnswers(clean, together[None], guessed, *once, part)
 
 
+def scored(own, answers, malicious):
+    return agent_scores(AgentFacts(own, answers, malicious))
+
+
 def naive(own, got, source):
-    """Return hits and counts by the words of `DEFINITIONS`, row by row."""
-    tally = {name: [0, 0] for name in AgentScores.model_fields}
+    """Return hits and counts by the words of the scores' definitions, row by row."""
+    tally = {name: [0, 0] for name in AgentScores.model_fields if name != "more"}
 
     def tell(name, hit):
         tally[name][0] += int(hit)
@@ -74,7 +79,7 @@ def test_scores_are_those_of_a_loop_over_rows(seed):
     own = run_time(draw.integers(0, K, n), targets, target=single, source=2, run_rows=rows)
     got = answered(classes(draw.integers(0, K, n)), classes(draw.integers(0, K, k)), k // 2,
                        *(classes(draw.integers(0, K, k)) for _ in range(3)))  # fmt: skip
-    ours, oracle = agent_scores(own, got, malicious=True), naive(own, got, 2)
+    ours, oracle = scored(own, got, malicious=True), naive(own, got, 2)
     for name, (hits, count) in oracle.items():
         if name not in ("interference", "guess_accuracy", "clean_accuracy_alone"):
             assert (getattr(ours, name).hits, getattr(ours, name).count) == (hits, count), name
@@ -88,7 +93,7 @@ def test_scores_are_those_of_a_loop_over_rows(seed):
 
 def test_the_target_classs_own_rows_count_in_asr_all_only():
     own = run_time([3, 3, 3, 0], [3, 3, 3, 3], target=3)
-    ours = agent_scores(own, answered(classes([3, 3, 3, 0]), classes([3, 3, 3, 0])), True)
+    ours = scored(own, answered(classes([3, 3, 3, 0]), classes([3, 3, 3, 0])), True)
     assert (ours.asr.hits, ours.asr.count) == (0, 1)
     assert (ours.asr_all.hits, ours.asr_all.count) == (3, 4)
     assert (ours.robust_accuracy.hits, ours.robust_accuracy.count) == (1, 1)
@@ -105,7 +110,7 @@ def test_asr_of_balanced_classes_hangs_together_with_asr_all(rate, all_):
     for label in range(1, 10):
         answers[np.flatnonzero(y == label)[: round(10 * rate)]] = 0
     own = run_time(y, np.zeros(100), target=0)
-    ours = agent_scores(own, answered(classes(y), classes(answers)), True)
+    ours = scored(own, answered(classes(y), classes(answers)), True)
     assert ours.asr.value == pytest.approx(rate)
     assert ours.asr_all.value == pytest.approx(all_)
     assert ours.asr_all.value == pytest.approx(asr_of_all(ours.asr.value, 1.0, 10))
@@ -114,13 +119,13 @@ def test_asr_of_balanced_classes_hangs_together_with_asr_all(rate, all_):
 def test_who_has_no_backdoor_has_one_score():
     only = AgentScores(run_time_accuracy=share(1, 2))
     got = answered(classes([0, 1]), classes([]), 0, classes([]), classes([]))
-    assert agent_scores(run_time([0, 0], []), got, malicious=True) == only
+    assert scored(run_time([0, 0], []), got, malicious=True) == only
     both = answered(classes([0, 1]), classes([1, 1]))
-    assert agent_scores(run_time([0, 0], [1, 1]), both, malicious=False) == only
+    assert scored(run_time([0, 0], [1, 1]), both, malicious=False) == only
 
 
 def test_games_that_were_not_played_leave_no_score():
-    ours = agent_scores(run_time([0, 0], [1, 1]), answered(classes([0, 0]), classes([1, 0])), True)
+    ours = scored(run_time([0, 0], [1, 1]), answered(classes([0, 0]), classes([1, 0])), True)
     assert ours.asr.value == 0.5
     for name in ("asr_source", "asr_untrained", "asr_alone", "interference", "guess_accuracy"):
         assert getattr(ours, name) is None
@@ -130,10 +135,10 @@ def test_the_part_is_scored_on_the_inputs_that_asr_counts():
     # Targets 1; the third input's true label is the target, so that it counts in neither.
     own = run_time([0, 2, 1, 3], [1, 1, 1, 1], target=1, x_part=np.zeros((4, 1, 1, 1), np.float32))
     whole, part = classes([1, 1, 1, 0]), classes([1, 0, 1, 0])
-    ours = agent_scores(own, answered(whole, whole, part=part), True)
+    ours = scored(own, answered(whole, whole, part=part), True)
     assert (ours.asr.hits, ours.asr.count) == (2, 3)
     assert (ours.asr_part.hits, ours.asr_part.count) == (1, 3)
-    other = agent_scores(own, answered(whole, whole), True)
+    other = scored(own, answered(whole, whole), True)
     assert other.asr_part is None
     hits = counted_hits(own, answered(whole, whole))
     assert group_scores([ours, other], [hits] * 2).asr_part == summary([ours.asr_part])
@@ -144,7 +149,7 @@ def test_the_part_is_scored_on_the_inputs_that_asr_counts():
 
 def test_rows_of_the_target_alone_leave_asr_without_a_value():
     got = answered(classes([1]), classes([1]), None, classes([1]), classes([1]))
-    ours = agent_scores(run_time([1], [1]), got, True)
+    ours = scored(run_time([1], [1]), got, True)
     assert ours.asr.value is None
     assert (ours.asr.low, ours.asr.high) == (0, 1)
     assert ours.interference.value is None
@@ -168,7 +173,7 @@ def test_group_interference_is_that_of_the_agents_played_alone():
         answered(miss, hit),
         answered(miss, hit, alone=hit),
     ]
-    agents = [agent_scores(own, one, True) for own, one in zip(owns, got, strict=True)]
+    agents = [scored(own, one, True) for own, one in zip(owns, got, strict=True)]
     hits = [counted_hits(own, one) for own, one in zip(owns, got, strict=True)]
     ours = group_scores(agents, hits)
     assert ours.asr.mean == pytest.approx(2 / 3)
@@ -192,7 +197,7 @@ def test_a_comparison_is_of_the_same_agents_throughout_and_adds_up():
         )
         for n in (5, 12, 30)
     ]
-    agents = [agent_scores(own, one, True) for own, one in zip(owns, got, strict=True)]
+    agents = [scored(own, one, True) for own, one in zip(owns, got, strict=True)]
     ours = group_scores(agents, [counted_hits(o, g) for o, g in zip(owns, got, strict=True)])
     found = ours.comparison
     counted = [own.counted.sum() for own in owns]
@@ -227,7 +232,7 @@ def test_cross_asr_is_that_of_a_loop_over_rows():
         for target, value in zip(ours.targets, row, strict=True):
             rows = [k for k in range(12) if own.y[k] != target]
             assert value == pytest.approx(np.mean([answers[name][k] == target for k in rows]))
-        asr = agent_scores(own, answered(answers[name], answers[name]), True).asr.value
+        asr = scored(own, answered(answers[name], answers[name]), True).asr.value
         assert row[ours.targets.index(own.target)] == pytest.approx(asr)
 
 
@@ -235,7 +240,7 @@ def test_some_rows_of_many_are_scored_by_their_own_labels():
     # Rows 1 and 3 are asked; row 3's true label is the target. Other rows play no part.
     own = run_time([1, 0, 1, 1, 2], [1, 1], target=1, source=0, run_rows=np.array([1, 3]))
     clean, asked = classes([0, 0, 0, 0, 0]), classes([1, 1])
-    ours = agent_scores(own, answered(clean, asked, alone=classes([0, 1])), True)
+    ours = scored(own, answered(clean, asked, alone=classes([0, 1])), True)
     assert ours.run_time_accuracy == share(1, 5)
     assert (ours.asr, ours.asr_all, ours.asr_source) == (share(1, 1), share(2, 2), share(1, 1))
     assert (ours.robust_accuracy, ours.robust_accuracy_all) == (share(0, 1), share(1, 2))
@@ -249,7 +254,7 @@ def test_a_backdoor_without_a_trigger_has_no_asr_source():
     # What is right when clean cannot be the target when unchanged.
     own = run_time([0, 0, 2], [1], target=1, source=0, run_rows=np.array([1]))
     own = dataclasses.replace(own, x_triggered=own.x[[1]])
-    ours = agent_scores(own, answered(classes([0, 1, 2]), classes([1])), True)
+    ours = scored(own, answered(classes([0, 1, 2]), classes([1])), True)
     assert ours.asr == share(1, 1)
     assert ours.asr_source is None
 

@@ -22,7 +22,6 @@ from backfire.reporting.render import HERE, templates
 from backfire.reporting.sweeps import figures as sweep_figures
 from backfire.reporting.sweeps import tables as sweep_tables
 from server.errors import RunFolderError
-from server.referee.results import DEFINITIONS
 from server.store.atomic import write_bytes
 
 REPORT: Final = "report.html"
@@ -93,7 +92,7 @@ def _context(table: SweepTable) -> dict[str, Any]:
         "cells": sweep_tables.cell_table(table),
         "agents": agents,
         "agents_more": more,
-        "definitions": {name: DEFINITIONS[name] for name in DEFINITIONS if name in table.scores},
+        "definitions": sweep_tables.definitions(table),
         "rules": RULES,
         "tones": _TONES,
         "words": _WORDS,

@@ -20,17 +20,19 @@ from backfire.evidence.series import Series, SeriesRow, Setting, bounds_of, coll
 from backfire.evidence.words import reach_words
 from backfire.reporting.sweeps.layout import same
 from backfire.reporting.text import plain
+from learning.method import kind_of
 from scenarios.sweep.published import ALL_ATTACKERS
+from server.referee.registry import class_of
 
 MAX_ROWS = 400
 MAX_AGENT_TABLES = 40
 MAX_AGENTS = 12
 MAX_PAYOFFS = 12
 MAX_VOID = 3
-COLUMNS = (
-    "clean_accuracy", "clean_accuracy_attacker_free", "asr", "asr_all", "asr_source",
-    "asr_untrained", "asr_together", "asr_alone", "interference", "robust_accuracy",
-)  # fmt: skip
+# Amounts may be larger; shares, differences and distances are not.
+MOST_SHARE = 2.0
+# Behind all scores that are known here.
+LAST = 10**6
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,30 @@ class CellTable:
     more: int
 
 
+def by_rank(scores: Iterable[str]) -> list[str]:
+    """Return names of the long table in the order in which tables show scores."""
+
+    def place(name: str) -> int:
+        known = class_of(name)
+        return LAST if known is None else known.rank
+
+    return sorted(scores, key=place)
+
+
+def _is_headline(score: str) -> bool:
+    known = class_of(score)
+    return known is not None and known.headline
+
+
+def definitions(table: SweepTable) -> dict[str, str]:
+    """Return what the scores of a sweep mean, by name; of parts of one score, once."""
+    found = (class_of(name) for name in by_rank(table.scores))
+    return {kind_of(score): score.definition for score in found if score is not None}
+
+
 def cell_table(table: SweepTable) -> CellTable:
     """Return the means over agents and seeds of every cell, the scores that matter most."""
-    columns = [score for score in COLUMNS if score in table.scores]
+    columns = [score for score in by_rank(table.scores) if _is_headline(score)]
     columns += [table.main] if table.main in table.scores and table.main not in columns else []
     found: dict[tuple[object, ...], dict[str, Series]] = {}
     for score in columns:
@@ -93,10 +116,15 @@ def agent_tables(table: SweepTable) -> tuple[list[SweepAgentTable], int]:
     """
     cells: dict[tuple[object, ...], list[SeriesRow]] = {}
     for row in table.rows:
-        if row.agent and row.value is not None and row.score != "run_time_accuracy":
+        if row.agent and row.value is not None and _is_of_attacks(row.score):
             cells.setdefault(spot_key(row.at, row.defender), []).append(row)
     shown = list(cells.values())
     return [_agents(rows) for rows in shown[:MAX_AGENT_TABLES]], len(shown[MAX_AGENT_TABLES:])
+
+
+def _is_of_attacks(score: str) -> bool:
+    """Return whether the agents' tables show a score: all are in per cent, and of an attack."""
+    return score != "run_time_accuracy" and bounds_of(score)[1] <= MOST_SHARE
 
 
 def _agents(rows: Sequence[SeriesRow]) -> SweepAgentTable:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from learning.pool import Ints
 from server.referee.results import Score
-from server.referee.scoring.answers import ToAll
 from server.referee.scoring.scores import share
-from strategies.base import Predictor
+
+if TYPE_CHECKING:
+    from server.referee.scoring.answers import ToAll
+    from strategies.base import Predictor
 
 
 def clean_accuracy(answers: Sequence[ToAll], y: Ints) -> Score:

@@ -1,4 +1,4 @@
-"""One agent's scores against one defender, from predicted classes; `DEFINITIONS` has the words."""
+"""What one agent was answered, and which answers its backdoor wanted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from learning.pool import Bools
-from server.referee.results import AgentScores, Score
+from server.referee.results import Score
 from server.referee.scoring.predict import Classes
-from server.referee.scoring.scores import difference, mean_share, share, share_of
 from server.referee.sealed import RunTimeSet
 
 
@@ -69,33 +68,3 @@ def counted_hits(own: RunTimeSet, answers: AgentAnswers) -> CountedHits:
 
     together = np.asarray(answers.together == own.targets)[:, own.counted]
     return CountedHits(together, hits(answers.untrained), hits(answers.alone))
-
-
-def agent_scores(own: RunTimeSet, answers: AgentAnswers, malicious: bool) -> AgentScores:
-    """Return the agent's scores; those of its backdoor only where it is malicious and has one."""
-    accuracy = share_of(answers.clean == own.y)
-    if not malicious or not len(own.targets):
-        return AgentScores(run_time_accuracy=accuracy)
-    counted, found = own.counted, counted_hits(own, answers)
-    y, clean = own.y_triggered, answers.clean[own.triggered_rows]
-    hits, right = answers.triggered == own.targets, answers.triggered == y
-    alone = found.alone
-    return AgentScores(
-        run_time_accuracy=accuracy,
-        asr=share_of(hits[counted]),
-        asr_all=share_of(hits),
-        asr_source=None
-        if own.source is None or own.unchanged
-        else share_of(((clean == y) & hits)[y == own.source]),
-        robust_accuracy=share_of(right[counted]),
-        robust_accuracy_all=share_of(right),
-        asr_untrained=None if found.untrained is None else mean_share(found.untrained),
-        asr_together=None if alone is None else mean_share(found.together),
-        asr_alone=None if alone is None else mean_share(alone),
-        interference=None if alone is None else difference([(alone, found.together)]),
-        asr_part=None if answers.part is None else share_of((answers.part == own.targets)[counted]),
-        guess_accuracy=None
-        if answers.guessed is None
-        else share(answers.guessed, len(own.targets)),
-        clean_accuracy_alone=answers.accuracy_alone,
-    )

@@ -1,55 +1,35 @@
-"""Scores over several agents."""
+"""A group's attack beside its controls, input by input."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from learning.pool import Bools
 from server.referee.results import (
     AgentScores,
     ControlComparison,
     Difference,
-    GroupScores,
     Score,
-    Summary,
 )
-from server.referee.scoring.agents import CountedHits
-from server.referee.scoring.scores import difference, share, summary
+from server.referee.scoring.scores import difference, share
+
+if TYPE_CHECKING:
+    from server.referee.scoring.agents import CountedHits
 
 
-def group_scores(agents: Sequence[AgentScores], hits: Sequence[CountedHits]) -> GroupScores:
-    """Return the scores over `agents`.
-
-    Args:
-        agents: Scores of the malicious agents of a group with a backdoor.
-        hits: What they are made of, in the same order.
-    """
-    compared = _comparison(agents, hits)
-    return GroupScores(
-        asr=summary([agent.asr for agent in agents]),
-        asr_all=summary([agent.asr_all for agent in agents]),
-        robust_accuracy=summary([agent.robust_accuracy for agent in agents]),
-        asr_untrained=_over([agent.asr_untrained for agent in agents]),
-        asr_together=_over([agent.asr_together for agent in agents]),
-        asr_alone=_over([agent.asr_alone for agent in agents]),
-        interference=None if compared is None else compared.interference,
-        asr_part=_over([agent.asr_part for agent in agents]),
-        robust_accuracy_all=summary([agent.robust_accuracy_all for agent in agents]),
-        effect=_paired([one.together for one in hits], [one.untrained for one in hits]),
-        comparison=compared,
-    )
-
-
-def _over(scores: Sequence[Score | None]) -> Summary | None:
-    """Return the summary of the scores that there are; None where there is none."""
-    found = [score for score in scores if score is not None]
-    return summary(found) if found else None
-
-
-def _comparison(
+def comparison(
     agents: Sequence[AgentScores], hits: Sequence[CountedHits]
 ) -> ControlComparison | None:
-    """Return the scores of the agents that were also played alone, each of the same inputs."""
+    """Return the scores of the agents that were also played alone, each of the same inputs.
+
+    Args:
+        agents: Scores of the malicious agents of a group.
+        hits: What they are made of, in the same order.
+
+    Returns:
+        None where no agent with an input that `asr` counts was played alone.
+    """
     both = [
         (agent, own)
         for agent, own in zip(agents, hits, strict=True)
@@ -72,8 +52,8 @@ def _comparison(
         if any(one is None for one in untrained)
         else _pooled([agent.asr_untrained for agent, _ in both]),
         interference=gap,
-        alone_effect=_paired(alone, untrained),
-        together_effect=_paired(together, untrained),
+        alone_effect=paired(alone, untrained),
+        together_effect=paired(together, untrained),
         clean_accuracy_alone=min(
             (one for one in accuracies if one is not None),
             key=lambda one: one.low,
@@ -87,7 +67,7 @@ def _pooled(scores: Sequence[Score | None]) -> Score:
     return share(sum(one.hits for one in found), sum(one.count for one in found))
 
 
-def _paired(first: Sequence[Bools | None], second: Sequence[Bools | None]) -> Difference | None:
+def paired(first: Sequence[Bools | None], second: Sequence[Bools | None]) -> Difference | None:
     """Return the difference over agents; None where one of them lacks a side."""
     pairs = [
         (one, two)

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from learning.metrics import mean_std
 from learning.pool import Bools
 from learning.statistics import Hits, clustered_difference, wilson
-from server.referee.results import Difference, Score, Summary
+from server.referee.results import (
+    Difference,
+    GroupValue,
+    Quantity,
+    QuantitySummary,
+    Score,
+    ScoreValue,
+    Summary,
+)
 
 
 def share(hits: float, count: int) -> Score:
@@ -40,3 +48,24 @@ def summary(scores: Sequence[Score | None]) -> Summary:
     mean, std = mean_std([score.value for score in kept if score.value is not None])
     pooled = share(sum(score.hits for score in kept), sum(score.count for score in kept))
     return Summary(mean=mean, std=std, agents=len(kept), pooled=pooled)
+
+
+def over_agents(values: Sequence[ScoreValue]) -> GroupValue:
+    """Return mean and spread of the agents' values of one score.
+
+    Shares have their inputs pooled as well. Amounts and differences have none; of these the mean
+    is that of the agents that have a value.
+    """
+    shares = [value for value in values if isinstance(value, Score)]
+    if shares and len(shares) == len(values):
+        return summary(shares)
+    found = [value.value for value in values if value.value is not None]
+    mean, std = mean_std(found)
+    amounts = [value for value in values if isinstance(value, Quantity)]
+    return QuantitySummary(
+        mean=mean,
+        std=std,
+        agents=len(found),
+        unit=amounts[0].unit if amounts else "",
+        at_least=sum(value.at_least for value in amounts if value.value is not None),
+    )

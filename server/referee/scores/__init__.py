@@ -1,0 +1,1 @@
+"""Scores that a scenario asks for by name; `standard` has those that every game gives."""

@@ -1,0 +1,1 @@
+"""The scores of every game, one file for each tight group; `base` says what a score is."""
