@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from learning.families.table import FAMILIES
 from learning.frozen import Frozen
+from learning.method import one_of
+from learning.server_optimizers.base import ServerOptimizer
+from learning.server_optimizers.fedavg import FedAvg
 from learning.shares import count_of
 
-
-class FedAvg(Frozen):
-    """The aggregate is added to the model (McMahan et al., AISTATS 2017)."""
-
-    kind: Literal["fedavg"] = "fedavg"
-    lr: float = Field(1.0, gt=0, le=100, description="Server learning rate.")
-
-
-class FedAvgM(Frozen):
-    """Server momentum (Hsu et al., arXiv 1909.06335): v = momentum v + update; w += lr v."""
-
-    kind: Literal["fedavgm"] = "fedavgm"
-    lr: float = Field(1.0, gt=0, le=100, description="Server learning rate.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Share of the last step that is kept.")
-
-
-class FedAdam(Frozen):
-    """Adaptive server steps (Reddi et al., ICLR 2021, algorithm 2, without bias correction)."""
-
-    kind: Literal["fedadam"] = "fedadam"
-    lr: float = Field(0.01, gt=0, le=100, description="Server learning rate.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean.")
-    beta2: float = Field(0.99, ge=0, lt=1, description="Decay of the second moment.")
-    tau: float = Field(1e-3, gt=0, le=1, description="Added to the root of the second moment.")
-
-
-class FedYogi(Frozen):
-    """Like `FedAdam`, its second moment changes by sign (Reddi et al., ICLR 2021)."""
-
-    kind: Literal["fedyogi"] = "fedyogi"
-    lr: float = Field(0.01, gt=0, le=100, description="Server learning rate.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean.")
-    beta2: float = Field(0.99, ge=0, lt=1, description="Decay of the second moment.")
-    tau: float = Field(1e-3, gt=0, le=1, description="Added to the root of the second moment.")
-
-
-ServerOptimizer = Annotated[FedAvg | FedAvgM | FedAdam | FedYogi, Field(discriminator="kind")]
+if TYPE_CHECKING:
+    AnyServerOptimizer = ServerOptimizer
+else:
+    AnyServerOptimizer = one_of(ServerOptimizer, FAMILIES["server_optimizer"])
 
 
 class FederationSpec(Frozen):
@@ -92,7 +63,7 @@ class FederationSpec(Frozen):
         "(halves up); null: as the draw among all agents has it.",
         json_schema_extra={"origin": "ours"},
     )
-    server_optimizer: ServerOptimizer = Field(
+    server_optimizer: AnyServerOptimizer = Field(
         FedAvg(), description="What the server does with the aggregate."
     )
     quorum: float = Field(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from learning.method import Method
+from learning.server_optimizers.base import ServerOptimizer, StepState
 from strategies.aggregation.base import Aggregate, Aggregator, Context, PreAggregator
 from strategies.aggregation.mean import Mean
 from strategies.aggregation.median import Median
@@ -26,7 +27,6 @@ from strategies.aggregation.parts.chain import aggregate, infeasible
 from strategies.aggregation.updates import NotFinite, Updates
 from strategies.base import Augmentation, Defender
 from strategies.indexing.agent_indexing import AgentIndexing
-from strategies.server_step import StepState, server_step
 
 SHARED = ""
 Fallback = Literal["skip", "median"]
@@ -132,7 +132,7 @@ def play_round(
     updates: Updates,
     buffers: Buffers,
     context: Context,
-    optimizer: object,
+    optimizer: ServerOptimizer,
     fallback: Fallback = "skip",
 ) -> RoundResult:
     """Aggregate one round's updates and take the server's step.
@@ -161,7 +161,7 @@ def play_round(
         result = aggregate(rule, steps, updates, standing.rule, context)
     except NotFinite as error:
         return RoundResult(standing, None, f"skipped: {error}")
-    step, state = server_step(optimizer, result.update, standing.step)
+    step, state = optimizer.step(result.update, standing.step)
     weights = standing.weights + step.to(standing.weights.dtype)
     rest, told = aggregate_buffers(buffers, standing.buffers, result, rule, bool(steps))
     if reason is not None:

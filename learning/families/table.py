@@ -24,6 +24,9 @@ FAMILIES: Final[dict[str, str]] = {
     "aggregation": "strategies.aggregation",
     "attack": "learning.attacks",
     "score": "server.referee.scores",
+    "optimizer": "learning.optimizers",
+    "schedule": "learning.schedules",
+    "server_optimizer": "learning.server_optimizers",
 }
 
 DEFENCES: Final = (

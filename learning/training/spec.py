@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from learning.families.table import FAMILIES
 from learning.frozen import Frozen
+from learning.method import one_of
+from learning.optimizers.base import Optimizer
+from learning.optimizers.sgd import SGD
+from learning.schedules.base import Schedule
+from learning.schedules.constant import ConstantRate
 
-
-class SGD(Frozen):
-    """Stochastic gradient descent as in `torch.optim.SGD`."""
-
-    kind: Literal["sgd"] = "sgd"
-    lr: float = Field(0.05, gt=0, le=100, description="Learning rate.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum; 0: none.")
-    nesterov: bool = Field(False, description="Nesterov's variant of momentum.")
-    weight_decay: float = Field(0.0, ge=0, le=10, description="Factor of the L2 term.")
-
-
-class Adam(Frozen):
-    """Adam as in `torch.optim.Adam` (weight decay as an L2 term)."""
-
-    kind: Literal["adam"] = "adam"
-    lr: float = Field(0.001, gt=0, le=100, description="Learning rate.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean of gradients.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the mean of squared gradients.")
-    eps: float = Field(1e-8, gt=0, le=1, description="Added to the denominator.")
-    weight_decay: float = Field(0.0, ge=0, le=10, description="Factor of the L2 term.")
-
-
-class ConstantRate(Frozen):
-    """The learning rate stays as it is."""
-
-    kind: Literal["constant"] = "constant"
-
-
-class Milestones(Frozen):
-    """The learning rate is multiplied by `factor` at each milestone (in epochs)."""
-
-    kind: Literal["milestones"] = "milestones"
-    milestones: tuple[int, ...] = Field((), description="Epochs after which it is multiplied.")
-    factor: float = Field(0.1, gt=0, le=1, description="What it is multiplied by.")
-
-
-class Cosine(Frozen):
-    """Cosine from the full rate to `final` times it over all epochs, after a linear warm-up."""
-
-    kind: Literal["cosine"] = "cosine"
-    warmup_epochs: int = Field(0, ge=0, le=10_000, description="Epochs of linear warm-up.")
-    final: float = Field(0.0, ge=0, le=1, description="Last learning rate, relative to the first.")
+if TYPE_CHECKING:
+    AnyOptimizer = Optimizer
+    AnySchedule = Schedule
+else:
+    AnyOptimizer = one_of(Optimizer, FAMILIES["optimizer"])
+    AnySchedule = one_of(Schedule, FAMILIES["schedule"])
 
 
 class EarlyStopping(Frozen):
@@ -81,10 +51,8 @@ class TrainingSpec(Frozen):
 
     epochs: int = Field(30, ge=1, le=100_000, description="Passes over the rows, at most.")
     batch_size: int = Field(64, ge=1, le=65_536, description="Rows of one step.")
-    optimizer: Annotated[SGD | Adam, Field(discriminator="kind")] = Field(
-        SGD(), description="How a step is made."
-    )
-    schedule: Annotated[ConstantRate | Milestones | Cosine, Field(discriminator="kind")] = Field(
+    optimizer: AnyOptimizer = Field(SGD(), description="How a step is made.")
+    schedule: AnySchedule = Field(
         ConstantRate(), description="How the learning rate changes over the epochs."
     )
     label_smoothing: float = Field(

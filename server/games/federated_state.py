@@ -19,7 +19,6 @@ from torch import Tensor
 from server.referee.results import Count, Quarantine, RoundScores
 from server.wire.updates import Side, State
 from strategies.federated import ServerState
-from strategies.server_step import StepState
 
 # By agent: round, epoch, rounds.
 Diverged = Mapping[str, tuple[int, int, int]]
@@ -97,7 +96,9 @@ def taken_apart(progress: FederationState) -> tuple[FederationFacts, dict[str, T
         tensors[f"{at}/weights"] = standing.weights
         if step is not None:
             stepped.append(at)
-            tensors |= {f"{at}/step/mean": step.mean, f"{at}/step/square": step.square}
+            # Some keep nothing; that a step was taken is then told by this one alone.
+            tensors[f"{at}/stepped"] = standing.weights.new_empty(0)
+            tensors |= {f"{at}/step/{name}": value for name, value in step.items()}
         named = {"buffers": standing.buffers, "rule": standing.rule, "previous": side.previous}
         for family, some in named.items():
             tensors |= {f"{at}/{family}/{name}": value for name, value in (some or {}).items()}
@@ -142,11 +143,13 @@ def put_together(facts: FederationFacts, tensors: Mapping[str, Tensor]) -> Feder
 
 
 def _standing(parts: Mapping[str, Mapping[str, Tensor]], at: int, stepped: bool) -> ServerState:
+    if stepped:
+        parts[f"{at}/stepped"]
     return ServerState(
         weights=parts[f"{at}/weights"][""],
         buffers=parts.get(f"{at}/buffers", {}),
         rule=parts.get(f"{at}/rule", {}),
-        step=StepState(**parts[f"{at}/step"]) if stepped else None,
+        step=parts.get(f"{at}/step", {}) if stepped else None,
     )
 
 

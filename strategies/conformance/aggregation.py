@@ -23,8 +23,8 @@ from learning.conformance import (
 from learning.hostile_buffers import hostile_buffers
 from learning.method import kind_of
 from learning.seeds import torch_generator
+from learning.server_optimizers.fedavg import FedAvg
 from learning.weights import WeightLayout
-from scenarios.federation import FedAvg
 from strategies.aggregation.base import (
     Aggregate,
     Aggregator,

@@ -14,11 +14,12 @@ from torchvision.models.resnet import BasicBlock
 
 from learning.method import discover
 from learning.models.base import Architecture
+from learning.optimizers.sgd import SGD
 from learning.pool import Block, Pool
 from learning.training.batches.order import visiting_order
 from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training
-from learning.training.spec import SGD, ComputeSpec, TrainingSpec
+from learning.training.spec import ComputeSpec, TrainingSpec
 
 KINDS: dict[str, Any] = discover(Architecture, "learning.models")
 BATCHABLE = [kind for kind, method in KINDS.items() if method.batchable]

@@ -16,20 +16,15 @@ from learning.models.mlp import MLP
 from learning.models.parts import Classifier
 from learning.models.small_cnn import SmallCNN
 from learning.models.softmax import Softmax
+from learning.optimizers.adam import Adam
+from learning.optimizers.sgd import SGD
 from learning.pool import DEFENDER, Block, Pool
+from learning.schedules.cosine import Cosine
 from learning.seeds import torch_generator
 from learning.training.batches.order import visiting_order
 from learning.training.engine.engine import Engine, EpochEvent, Recipe, pick_device
 from learning.training.job import BatchHook, Trained, Training
-from learning.training.spec import (
-    SGD,
-    Adam,
-    AugmentImages,
-    ComputeSpec,
-    Cosine,
-    EarlyStopping,
-    TrainingSpec,
-)
+from learning.training.spec import AugmentImages, ComputeSpec, EarlyStopping, TrainingSpec
 
 SHAPE = (1, 4, 4)
 

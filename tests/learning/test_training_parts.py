@@ -11,25 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from learning.optimizers.adam import Adam
+from learning.optimizers.sgd import SGD
 from learning.pool import Block, Pool
+from learning.schedules.constant import ConstantRate
+from learning.schedules.cosine import Cosine
+from learning.schedules.milestones import Milestones
 from learning.training.batches.augment import change, draw_changes
 from learning.training.batches.batches import padded_width
 from learning.training.batches.order import batch_sizes, row_keys, validation_mask, visiting_order
 from learning.training.batches.rows import RowStore
 from learning.training.engine.memory import Footprint
-from learning.training.engine.optim import stacked_optimizer
-from learning.training.engine.schedule import rate_factor
 from learning.training.engine.stopping import Stopper
-from learning.training.spec import (
-    SGD,
-    Adam,
-    AugmentImages,
-    ConstantRate,
-    Cosine,
-    EarlyStopping,
-    Milestones,
-    TrainingSpec,
-)
+from learning.training.spec import AugmentImages, EarlyStopping, TrainingSpec
 
 OPTIMIZERS = [
     SGD(lr=0.1, momentum=0.0),
@@ -67,7 +61,7 @@ def test_stacked_steps_are_torchs_steps_of_each_model(spec, dtype, limit):
     shapes = [(4, 3), (5,)]
     stacked = [torch.randn(3, *s, generator=draw, dtype=dtype) for s in shapes]
     apart = [[w[k].clone() for w in stacked] for k in range(3)]
-    ours = stacked_optimizer(spec, stacked)
+    ours = spec.stacked(stacked)
     theirs = [torch_optimizer(spec, own) for own in apart]
     for step in range(12):
         m = 3 - step % 3
@@ -89,7 +83,7 @@ def test_stacked_steps_go_on_after_models_leave(spec):
     draw = torch.Generator().manual_seed(0)
     weights = torch.randn(3, 4, generator=draw)
     own = [weights[2].clone()]
-    ours, theirs = stacked_optimizer(spec, [weights]), torch_optimizer(spec, own)
+    ours, theirs = spec.stacked([weights]), torch_optimizer(spec, own)
     for step in range(6):
         if step == 3:
             chosen = torch.tensor([2])
@@ -107,13 +101,13 @@ def test_milestones_and_cosine_are_torchs():
     theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5], gamma=0.2)
     ours = Milestones(milestones=(3, 5), factor=0.2)
     for epoch in range(8):
-        assert rate_factor(ours, epoch, 8) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        assert ours.rate(epoch, 8) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
         optimizer.step()
         theirs.step()
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10, eta_min=0.1)
     for epoch in range(10):
-        factor = rate_factor(Cosine(warmup_epochs=3, final=0.1), epoch + 3, 13)
+        factor = Cosine(warmup_epochs=3, final=0.1).rate(epoch + 3, 13)
         assert factor == pytest.approx(cosine.get_last_lr()[0], abs=1e-12)
         optimizer.step()
         cosine.step()
@@ -121,9 +115,9 @@ def test_milestones_and_cosine_are_torchs():
 
 def test_warm_up_climbs_in_equal_steps_and_constant_stays():
     spec = Cosine(warmup_epochs=3)
-    assert [rate_factor(spec, e, 10) for e in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
-    assert [rate_factor(Cosine(warmup_epochs=9), e, 2) for e in range(2)] == [0.1, 0.2]
-    assert rate_factor(ConstantRate(), 7, 8) == 1.0
+    assert [spec.rate(e, 10) for e in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert [Cosine(warmup_epochs=9).rate(e, 2) for e in range(2)] == [0.1, 0.2]
+    assert ConstantRate().rate(7, 8) == 1.0
 
 
 def test_an_id_keeps_its_key_whatever_is_beside_it():

@@ -15,12 +15,14 @@ from learning.models.mlp import MLP
 from learning.models.parts import Classifier
 from learning.models.small_cnn import SmallCNN
 from learning.models.softmax import Softmax
+from learning.optimizers.adam import Adam
+from learning.optimizers.sgd import SGD
 from learning.pool import Block, Pool
 from learning.training.batches.order import batch_sizes, visiting_order
 from learning.training.constraint import StackedSteering
 from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training, UpdateConstraint
-from learning.training.spec import SGD, Adam, ComputeSpec, EarlyStopping, TrainingSpec
+from learning.training.spec import ComputeSpec, EarlyStopping, TrainingSpec
 from learning.weights import WeightLayout
 
 SHAPE = (1, 4, 4)

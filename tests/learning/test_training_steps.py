@@ -14,21 +14,15 @@ from torch import Tensor
 from learning.models.base import Architecture
 from learning.models.mlp import MLP
 from learning.models.small_cnn import SmallCNN
+from learning.optimizers.sgd import SGD
 from learning.pool import Block, Pool
+from learning.schedules.cosine import Cosine
+from learning.schedules.milestones import Milestones
 from learning.training.batches.order import visiting_order
 from learning.training.engine.engine import Engine, EpochEvent, Recipe
-from learning.training.engine.schedule import rate_factor
 from learning.training.job import BatchHook, Trained, Training
 from learning.training.length import Length
-from learning.training.spec import (
-    SGD,
-    AugmentImages,
-    ComputeSpec,
-    Cosine,
-    EarlyStopping,
-    Milestones,
-    TrainingSpec,
-)
+from learning.training.spec import AugmentImages, ComputeSpec, EarlyStopping, TrainingSpec
 
 SHAPE = (1, 4, 4)
 SIZES = (5, 8, 21, 33)
@@ -87,7 +81,7 @@ def plain_loop(engine: Engine, job: Training, lr: float) -> tuple[list[Tensor], 
     epochs = -(-steps // -(-len(pool) // spec.batch_size))
     done, total, rows = 0, 0.0, 0
     for epoch in range(epochs):
-        optimizer.param_groups[0]["lr"] = lr * rate_factor(spec.schedule, epoch, epochs)
+        optimizer.param_groups[0]["lr"] = lr * spec.schedule.rate(epoch, epochs)
         order = torch.from_numpy(visiting_order(3, job.purpose, epoch, pool.ids))
         for batch in order.split(spec.batch_size):
             if done == steps:
@@ -111,7 +105,7 @@ def test_steps_are_those_of_a_plain_torch_loop(together, schedule, steps):
             torch.testing.assert_close(own, theirs, rtol=0, atol=1e-10)
         assert model.epochs == -(-steps // -(-len(job.pool) // 8))
         assert [entry["train_loss"] for entry in model.curve] == pytest.approx([loss], abs=1e-9)
-        factor = rate_factor(schedule, model.epochs - 1, model.epochs)
+        factor = schedule.rate(model.epochs - 1, model.epochs)
         assert model.curve[0]["learning_rate"] == pytest.approx(0.05 * factor)
 
 

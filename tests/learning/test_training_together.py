@@ -12,10 +12,12 @@ from learning.models.base import Architecture
 from learning.models.mlp import MLP
 from learning.models.small_cnn import SmallCNN
 from learning.models.softmax import Softmax
+from learning.optimizers.adam import Adam
+from learning.optimizers.sgd import SGD
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training
-from learning.training.spec import SGD, Adam, ComputeSpec, TrainingSpec
+from learning.training.spec import ComputeSpec, TrainingSpec
 
 SHAPE = (2, 6, 6)
 

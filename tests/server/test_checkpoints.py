@@ -25,7 +25,6 @@ from server.store.checkpoints import Checkpoints
 from server.wire.admission import Wanted
 from server.wire.tensors import chunks
 from strategies.federated import ServerState
-from strategies.server_step import StepState
 
 SCENARIO = "5c" * 32
 PLAIN, STEPPED = ("mean", "attacked", ""), ("odd/name", "alone: mallory", "without 7")
@@ -38,7 +37,7 @@ def progress(number: int = 2) -> FederationState:
         torch.randn(7, generator=draw),
         {"norm.mean": torch.randn(2, generator=draw), "norm.count": torch.tensor(3)},
         {"history/a/b": torch.randn(2, 3, generator=draw).double(), "mask": torch.tensor([True])},
-        StepState(torch.randn(7, generator=draw).to(torch.bfloat16), torch.empty(0)),
+        {"mean": torch.randn(7, generator=draw).to(torch.bfloat16), "square": torch.empty(0)},
     )
     entry = RoundScores(
         round=1, sampled=("a",), admitted=("a",), skipped=False, selected=None,

@@ -9,8 +9,9 @@ from torch import nn
 from learning.hostile_buffers import hostile_buffers
 from learning.method import discover
 from learning.models.base import Architecture
+from learning.server_optimizers.fedadam import FedAdam
+from learning.server_optimizers.fedavg import FedAvg
 from learning.weights import WeightLayout
-from scenarios.federation import FedAdam, FedAvg
 from strategies.aggregation.base import Context
 from strategies.aggregation.krum import Krum
 from strategies.aggregation.mean import Mean

@@ -6,9 +6,10 @@ import torch
 from pydantic import ValidationError
 
 from learning.models.mlp import MLP
+from learning.optimizers.sgd import SGD
 from learning.pool import DEFENDER, Block
 from learning.training.engine.engine import Engine, Recipe
-from learning.training.spec import SGD, ComputeSpec, TrainingSpec
+from learning.training.spec import ComputeSpec, TrainingSpec
 from scenarios.loader import parse
 from scenarios.text.errors import ScenarioError
 from strategies.augmentation.agent_augmentation import AgentAugmentation

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from learning.models.mlp import MLP
 from learning.models.softmax import Softmax
+from learning.optimizers.sgd import SGD
 from learning.pool import Block, Pool
 from learning.seeds import torch_generator
 from learning.shares import count_of
 from learning.training.batches.order import visiting_order
 from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import BatchHook, Training
-from learning.training.spec import SGD, ComputeSpec, TrainingSpec
+from learning.training.spec import ComputeSpec, TrainingSpec
 from strategies.hooks.cutmix import CutMix
 from strategies.hooks.maxup import MaxUp
 

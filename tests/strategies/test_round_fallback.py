@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from scenarios.federation import FedAvg, FedAvgM
+from learning.server_optimizers.fedavg import FedAvg
+from learning.server_optimizers.fedavgm import FedAvgM
 from strategies.aggregation.base import Context
 from strategies.aggregation.centred_clipping import CentredClipping
 from strategies.aggregation.fltrust import FLTrust

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from found_methods import SOURCE
 
-from scenarios.federation import FedAdam, FedAvg, FedAvgM, FedYogi
-from strategies.server_step import server_step
+from learning.families.table import FAMILIES
+from learning.method import discover
+from learning.server_optimizers.base import ServerOptimizer
+from learning.server_optimizers.fedadam import FedAdam
+from learning.server_optimizers.fedavg import FedAvg
+from learning.server_optimizers.fedavgm import FedAvgM
+from learning.server_optimizers.fedyogi import FedYogi
 
 UPDATES = np.random.default_rng(0).normal(size=(6, 9))
 
@@ -13,7 +19,7 @@ UPDATES = np.random.default_rng(0).normal(size=(6, 9))
 def steps(optimizer):
     state, out = None, []
     for update in UPDATES:
-        step, state = server_step(optimizer, torch.tensor(update), state)
+        step, state = optimizer.step(torch.tensor(update), state)
         out.append(step.numpy())
     return np.array(out)
 
@@ -41,6 +47,19 @@ def test_adaptive_steps(cls):
     np.testing.assert_allclose(steps(optimizer), expected, rtol=1e-12)
 
 
-def test_anything_else_is_refused():
-    with pytest.raises(TypeError, match="server optimiser"):
-        server_step("fedavg", torch.zeros(2), None)
+FOUND = discover(ServerOptimizer, FAMILIES["server_optimizer"])
+
+
+@pytest.mark.parametrize("kind", FOUND)
+def test_a_step_writes_to_nothing_and_follows_from_its_state_alone(kind):
+    assert SOURCE.search(FOUND[kind].paper)
+    optimizer = FOUND[kind]()
+    _, state = optimizer.step(torch.tensor(UPDATES[0]), None)
+    update, kept = torch.tensor(UPDATES[1]), {name: v.clone() for name, v in state.items()}
+    first, after = optimizer.step(update, state)
+    assert torch.equal(update, torch.tensor(UPDATES[1]))
+    assert all(torch.equal(state[name], value) for name, value in kept.items())
+    again, state_again = optimizer.step(update, state)
+    assert torch.equal(first, again)
+    assert all(torch.equal(after[name], value) for name, value in state_again.items())
+    assert first.dtype == torch.float64

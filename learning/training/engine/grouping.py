@@ -15,7 +15,6 @@ from learning.training.constraint import changes
 from learning.training.engine.memory import Footprint
 from learning.training.job import Training
 from learning.training.recipe import Recipe
-from learning.training.spec import ConstantRate
 
 Key = tuple[object, ...]
 
@@ -87,7 +86,7 @@ def _kin(key: Key, request: Training, recipe: Recipe) -> Key:
     """Return what trainings of a group have in common."""
     at_work = changes(request.steering)
     length = recipe.length(request)
-    by_epoch = at_work[-1:] == (True,) or not isinstance(recipe.training.schedule, ConstantRate)
+    by_epoch = at_work[-1:] == (True,) or not recipe.training.schedule.constant
     batches = None
     if length.steps is not None and by_epoch:  # their epochs begin at the same steps
         batches = _batches(request, recipe)

@@ -14,8 +14,6 @@ from learning.shares import count_of
 from learning.training.batches.batches import Batch, BatchMaker
 from learning.training.batches.plans import Member
 from learning.training.constraint import StackedSteering
-from learning.training.engine.optim import stacked_optimizer
-from learning.training.engine.schedule import rate_factor
 from learning.training.engine.stopping import Stopper
 from learning.training.length import Length
 from learning.training.spec import EarlyStopping, TrainingSpec
@@ -88,7 +86,7 @@ class Loop:
         self._net, self._maker, self._spec = net, maker, spec
         self._length, self._device, self._bfloat16 = length, device, bfloat16
         self._rate, self._steering = rate, steering
-        self._optimizer = stacked_optimizer(spec.optimizer, net.weights(_models(net)))
+        self._optimizer = spec.optimizer.stacked(net.weights(_models(net)))
 
     def run(
         self, members: Sequence[Member], on_epoch: Callable[[int, list[Figures]], None]
@@ -140,8 +138,8 @@ class Loop:
         """Return the learning rate in a member's epoch; a group's members have it in common."""
         length, batches = self._length, self._maker.batches(member)
         epochs = length.epochs_in(length.spans, batches)
-        factor = rate_factor(self._spec.schedule, epoch, epochs)
-        return self._rate * (self._spec.optimizer.lr * factor)
+        factor = self._spec.schedule.rate(epoch, epochs)
+        return self._rate * (self._spec.optimizer.rate * factor)
 
     def _rows(self, member: Member, span: int) -> int:
         """Return how many rows of a member a span has seen, repetitions counted."""
@@ -169,10 +167,11 @@ class Loop:
         weights = self._net.weights(m)
         flat = torch.autograd.grad(losses.sum(), leaves)
         grads = [g.view_as(w) for g, w in zip(flat, weights, strict=True)]
-        if self._steering is None:
+        if self._steering is not None:
+            grads = list(self._steering.bent(weights, grads))
+        with torch.no_grad():
             self._optimizer.step(weights, grads, lr)
-        else:
-            self._optimizer.step(weights, self._steering.bent(weights, grads), lr)
+        if self._steering is not None:
             self._steering.after_step(weights)
         real = batch.weights > 0
         sums[0, :m] += (costs.detach() * real).sum(1)

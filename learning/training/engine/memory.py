@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from learning.training.spec import Adam, TrainingSpec
+from learning.training.spec import TrainingSpec
 
 # The C library of Linux returns a freed block of more than 32 MiB to the kernel at once, and every
 # later use of one starts with fresh, zeroed pages: measured, half the time of a stacked step.
@@ -45,7 +45,7 @@ class Footprint:
         size = next(module.parameters()).element_size()
         rows = spec.batch_size + 1
         outputs = output_sizes(module, shape)
-        copies = 6 if isinstance(spec.optimizer, Adam) else 5
+        copies = 4 + spec.optimizer.kept
         copies += _STEERED if steered else 0
         weights = sum(p.numel() for p in module.parameters())
         return cls(

@@ -1,0 +1,1 @@
+"""What the server does with an aggregate: one server optimiser, one file."""
