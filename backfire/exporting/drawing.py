@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from backfire.exporting.figures import ExportFigure, FigureCurve, FigureMark, FigureRow
+from backfire.reporting.charts.names import apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -286,27 +287,3 @@ def _names(axes: Axes, curves: Sequence[FigureCurve]) -> None:
             color="#444444" if curve.dashed else COLOURS[k % len(COLOURS)],
             annotation_clip=False,
         )
-
-
-def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return positions near those wanted, in the same order, with `gap` between neighbours.
-
-    Args:
-        wanted: Positions, in any order.
-        gap: Least distance; less where the range has no room.
-        low: Lower end of the range.
-        high: Upper end.
-    """
-    gap = min(gap, (high - low) / max(1, len(wanted)))
-    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
-    placed = [wanted[k] for k in order]
-    for k in range(1, len(placed)):
-        placed[k] = max(placed[k], placed[k - 1] + gap)
-    top = high
-    for k in reversed(range(len(placed))):
-        placed[k] = min(placed[k], top)
-        top = placed[k] - gap
-    found = [0.0] * len(wanted)
-    for k, at in zip(order, placed, strict=True):
-        found[k] = max(at, low) if k == order[0] else at
-    return found

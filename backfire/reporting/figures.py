@@ -244,9 +244,10 @@ def removal_figures(result: GameResult) -> list[Removal]:
 def round_figures(result: GameResult, colours: dict[str, str]) -> list[ReportFigure]:
     """Return each defender's rounds of a federated game."""
     own = {agent.name: colours.get(agent.group, "c0") for agent in result.roster}
+    groups = {agent.name: agent.group for agent in result.roster}
     figures = []
     for name, rounds in list(result.rounds.items())[:MAX_PANELS]:
-        chart = round_chart(rounds, own, f"Rounds of {plain(name)}")
+        chart = round_chart(rounds, own, f"Rounds of {plain(name)}", groups)
         if chart is not None:
             skipped = sum(entry.skipped for entry in rounds)
             refused = sum(len(e.sampled) - len(e.admitted) for e in rounds)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from backfire.reporting.charts.svg import WIDTH, Scale, box, element, line, picture, text
-from backfire.reporting.text import fitted, many, number, plain
+from backfire.reporting.text import NAME, fitted, many, number, plain
 from server.referee.results import AgentRecord, FilterScores
 
 MAX_AGENTS = 40
-LABEL = 88.0
+LABEL = 100.0
 NOTE = 74.0
 STEP = 19.0
 
@@ -91,7 +91,7 @@ def _bars(row: Count, scale: Scale, y: float) -> Markup:
             long = scale(float(value)) - scale(0.0)
             parts.append(box(x, y + 3, long - 1, STEP - 6, class_))
             x += long
-    parts.append(text(4, y + 14, fitted(plain(row.name), 7), "label"))
+    parts.append(text(4, y + 14, fitted(plain(row.name), NAME), "label"))
     note = f"{number(row.caught)}/{number(row.caught + row.missed)} +{number(row.lost)}"
     parts.append(text(WIDTH - 4, y + 14, note, "value", "end"))
     return element("g", *parts)

@@ -21,7 +21,6 @@ from server.referee.results import (
 )
 
 MAX_GROUPS = 12
-FEW_AGENTS = 30
 MAX_AGENTS = 60
 EXTREMES = 8
 MAX_ASKED = 200

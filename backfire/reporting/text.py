@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from typing import Final
 
 from scenarios.text.quoting import printable
 from server.referee.results import Difference, Score, Summary
@@ -12,6 +13,11 @@ from server.referee.results import Difference, Score, Summary
 THIN = "\u202f"  # narrow no-break space, between a number and its unit
 NONE = "–"
 MAX_NAME = 80
+# Room for a name beside an axis, in em: no name runs into what is drawn.
+NAME: Final = 7.4
+
+# Widths in em of letters that are much narrower or wider than others.
+_WIDTHS: Final = (("ijlI|'.,:;!() ", 0.32), ("frt-[]/", 0.41), ("w", 0.82), ("mMW@%", 1.0))
 
 # Words written from right to left, which must not drag the numbers beside them along.
 _LETTER = r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]"
@@ -38,9 +44,38 @@ def clauses(text: object) -> list[str]:
     return [f"{part};" for part in parts[:-1]] + parts[-1:]
 
 
+def aside(clause: str) -> tuple[str, str]:
+    """Return a clause, and what stands in brackets at its end, "" for nothing.
+
+    The brackets and the mark behind them go with what they hold.
+    """
+    found = re.fullmatch(r"(.*\S) (\([^()]*\)[.;]?)", clause, re.DOTALL)
+    return (clause, "") if found is None else (found[1], found[2])
+
+
+def layout(cards: int) -> str:
+    """Return the class of a grid of cards, so that a lone card never leaves two holes.
+
+    Three beside each other; two where that would leave one card alone in its row; a lone card
+    takes the whole width.
+    """
+    if cards == 1:
+        return " one"
+    return " pairs" if cards == 2 or cards % 3 == 1 else ""
+
+
 def width(text: str) -> float:
-    """Return the approximate width of a text in em."""
-    return sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.56 for c in text)
+    """Return the width of a text in em, in the widest of the usual fonts."""
+    return sum(_width(c) for c in text)
+
+
+def _width(character: str) -> float:
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.0
+    for letters, em in _WIDTHS:
+        if character in letters:
+            return em
+    return 0.72 if character.isupper() else 0.63
 
 
 def fitted(text: str, limit: float) -> str:

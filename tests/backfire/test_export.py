@@ -20,12 +20,13 @@ from backfire.errors import UsageError
 from backfire.evidence.published.sweep_table import read_sweep
 from backfire.exporting import drawing
 from backfire.exporting.csv_text import csv_of_run, csv_of_sweep
-from backfire.exporting.drawing import FiguresMissingError, apart, draw
+from backfire.exporting.drawing import FiguresMissingError, draw
 from backfire.exporting.figures import ExportFigure, FigureCurve, FigureMark, FigureRow
 from backfire.exporting.files import export, exportable, markdown
 from backfire.exporting.latex import escaped, latex
 from backfire.exporting.names import file_name, numbered, score_words
 from backfire.exporting.score_tables import ScoreCell, ScoreTable, table_of_run, table_of_sweep
+from backfire.reporting.charts.names import apart
 from server.errors import RunFolderError
 from server.referee.results import RoundScores
 from server.referee.scoring.scores import share

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from backfire.reporting.charts.names import ROOM, CurveEnd, end_names
 from backfire.reporting.charts.svg import WIDTH, Scale, element, line, picture, text
 from backfire.reporting.text import number, plain
 from server.referee.results import Curve
@@ -40,9 +41,16 @@ def curve_chart(curves: Sequence[Curve], word: str, label: str) -> Markup | None
     top = 1.0 if word == "accuracy" else max(max(finite), 1e-9)
     low = 0.0 if word != "accuracy" else min(0.0, min(finite))
     y = Scale(HEIGHT, 24.0, low, top)
-    x = Scale(LEFT, WIDTH - 12, 1.0, float(max(epochs, 2)))
+    several = len(curves) > 1
+    x = Scale(LEFT, WIDTH - (ROOM + 6 if several else 12), 1.0, float(max(epochs, 2)))
     drawn = [_line(name, key, values, x, y, k) for k, (name, key, values) in enumerate(series)]
-    return picture(HEIGHT + 34, label, _axes(x, y, word), *drawn)
+    ends = [
+        CurveEnd(name, y(found[-1]), "c0")
+        for name, key, values in series
+        if "validation" not in key and (found := [v for v in values if math.isfinite(v)])
+    ]
+    names = end_names(ends if several else [], x.end + 6, y.end, y.start)
+    return picture(HEIGHT + 34, label, _axes(x, y, word), *drawn, names)
 
 
 def _keys(curve: Curve, word: str) -> list[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from backfire.reporting.charts.svg import WIDTH, Scale, box, element, line, picture, text
-from backfire.reporting.text import fitted, many, number, plain
+from backfire.reporting.text import NAME, fitted, many, number, plain
 
-LABEL = 88.0
+LABEL = 100.0
 NOTE = 62.0
 STEP = 19.0
 HEIGHT = 124.0
@@ -80,7 +80,7 @@ def _rows(bars: Sequence[Bar], scale: Scale) -> list[Markup]:
             if wide > 0:
                 parts.append(box(x, y + 3, wide - min(1.0, wide / 2), STEP - 6, kind))
                 x += wide
-        parts.append(text(4, y + 14, fitted(plain(bar.name), 7), "label"))
+        parts.append(text(4, y + 14, fitted(plain(bar.name), NAME), "label"))
         count = f"{number(bar.removed)} of {number(bar.total)}"
         parts.append(text(WIDTH - 2, y + 14, count, "value", "end"))
         drawn.append(element("g", *parts))
@@ -188,7 +188,7 @@ def weight_bars(weights: Sequence[Weight], label: str) -> Markup:
             element("title", words),
             box(scale.start, y + 3, scale(weight.mean) - scale.start, STEP - 6, "bar"),
         ]
-        named = text(4, y + 14, fitted(plain(weight.name), 7), "label")
+        named = text(4, y + 14, fitted(plain(weight.name), NAME), "label")
         value = text(WIDTH - 2, y + 14, f"{weight.mean:.2f}", "value", "end")
         drawn.append(element("g", element("g", *parts, class_=weight.colour), named, value))
     drawn.append(line(scale(1.0), 2, scale(1.0), bottom + 2, "base"))

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from backfire.reporting.charts.intervals import LABEL, NOTE, symbol
 from backfire.reporting.charts.svg import WIDTH, Scale, element, line, picture, text
-from backfire.reporting.text import fitted, gap_interval, plain, points
+from backfire.reporting.text import NAME, fitted, gap_interval, plain, points
 from server.referee.results import Difference
 
 HEIGHT = 27.0
@@ -70,7 +70,7 @@ def _row(gap: Gap, scale: Scale, y: float) -> Markup:
     )
     return element(
         "g",
-        text(4, y + 4, fitted(name, 7), "label"),
+        text(4, y + 4, fitted(name, NAME), "label"),
         mark,
         text(WIDTH - 4, y + 4, points(found.value), "value", "end"),
     )

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from backfire.reporting.charts.svg import WIDTH, box, element, picture, text
 from backfire.reporting.images import data_uri
-from backfire.reporting.text import fitted, percent, plain
+from backfire.reporting.text import NAME, fitted, percent, plain
 from server.referee.results import CrossASR
 
 NUMBERED = 14
 NAMED = 20
 MAX_SIDE = 200
-LABEL = 80.0
+LABEL = 92.0
 
 # Nine stops of a blue-to-yellow scale that reads the same to colour-blind eyes and in grey.
 _STOPS = np.array(
@@ -103,7 +103,7 @@ def _labels(cross: CrossASR, classes: Sequence[str], size: float, top: float) ->
     parts = []
     for k in range(0, side, step):
         middle = (k + 0.5) * size
-        name = fitted(plain(cross.agents[k]), 7)
+        name = fitted(plain(cross.agents[k]), NAME)
         parts.append(text(LABEL - 5, top + middle + 3.5, name, "axis", "end"))
         target = fitted(class_name(cross.targets[k], classes), max(1.2, size * step / 11))
         parts.append(text(LABEL + middle, top + size * side + 13, target, "axis", "middle"))

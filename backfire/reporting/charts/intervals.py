@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from backfire.reporting.charts.svg import WIDTH, Scale, element, line, percent_axis, picture, text
-from backfire.reporting.text import fitted, in_full, percent, plain
+from backfire.reporting.text import NAME, fitted, in_full, percent, plain
 from server.referee.results import Score
 
-LABEL = 88.0
+LABEL = 100.0
 NOTE = 50.0
 
 
@@ -68,7 +68,9 @@ def _row(row: IntervalRow, scale: Scale, y: float) -> Markup:
     name = plain(row.label)
     if not row.marks:
         return text(4, y + 4, fitted(name, 26), "heading")
-    shown = element("text", element("title", name), fitted(name, 7), x=4.0, y=y + 4, class_="label")
+    shown = element(
+        "text", element("title", name), fitted(name, NAME), x=4.0, y=y + 4, class_="label"
+    )
     value = text(WIDTH - 4, y + 4, percent(row.marks[0].score.value), "value", "end")
     # The first mark is the one that matters: it is drawn last, on top.
     marks = [_mark(mark, scale, y + mark.lane) for mark in reversed(row.marks)]

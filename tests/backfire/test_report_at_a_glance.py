@@ -1,0 +1,96 @@
+"""The report is read at a glance: what comes first, how cards lie, where names stand."""
+
+import re
+from itertools import pairwise
+
+import pytest
+from report_fixture import Maker, scenario, write_folder
+
+from backfire.reporting import render
+from backfire.reporting.charts.names import CurveEnd, end_names
+from backfire.reporting.charts.rounds import round_chart
+from backfire.reporting.text import aside, layout, width
+from server.referee.results import RoundScores
+from server.referee.scoring.scores import share
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    game = scenario(strange=False)
+    folder = write_folder(tmp_path_factory.mktemp("runs"), game, Maker(game).result())
+    return render(folder).read_text("utf-8")
+
+
+def test_the_message_and_one_picture_come_before_all_else(page):
+    finding, picture = page.index('class="finding"'), page.index('<svg viewBox="0 0 340')
+    assert finding < picture < page.index('class="told"') < page.index("<nav")
+    assert page.count('aria-label="ASR of mallory"') == 1
+
+
+def test_what_stands_in_brackets_at_the_end_of_a_clause_is_set_small():
+    assert aside("a backfired: ASR 2 % (4 agents, 9 inputs);") == (
+        "a backfired: ASR 2 %",
+        "(4 agents, 9 inputs);",
+    )
+    assert aside("nobody (at all) cheats") == ("nobody (at all) cheats", "")
+    assert aside("") == ("", "")
+
+
+def test_no_grid_of_three_columns_ends_with_a_lone_card(page):
+    for cards in range(1, 40):
+        columns = {"": 3, " pairs": 2, " one": 1}[layout(cards)]
+        holes = -cards % columns
+        assert holes <= 1
+    assert 'class="cards"' in page or 'class="cards pairs"' in page
+
+
+def test_what_is_read_on_demand_is_closed(page):
+    assert "<details open" not in page
+    for heading in ("Every agent, every score", "The resolved scenario", "What the scores mean"):
+        after = page[page.index(heading) :]
+        assert "<details" in after[: after.index("</section>")]
+
+
+def test_names_are_measured_by_their_letters():
+    assert width("iii") < width("nnn") < width("www") < width("MMM")
+    assert width("漢") == 1.0
+
+
+def entry(number, agents):
+    return RoundScores(
+        round=number, sampled=(), admitted=(), skipped=False, selected=None,
+        clean_accuracy=share(9, 10), asr={name: share(k % 10, 10) for k, name in enumerate(agents)},
+    )  # fmt: skip
+
+
+def named(chart):
+    found = re.findall(r'<text x="[\d.]+" y="([\d.]+)" class="name (\w+)"[^>]*>(.*?)</text>', chart)
+    return {
+        text.partition("</title>")[0].removeprefix("<title>"): (float(y), colour)
+        for y, colour, text in found
+    }
+
+
+def test_curves_carry_their_agents_names_none_over_another():
+    agents = ["eve", "mal", "zoe"]
+    chart = round_chart([entry(1, agents), entry(2, agents)], {"eve": "c2"}, "r")
+    names = named(str(chart))
+    assert set(names) == {*agents, "clean accuracy"}
+    assert names["eve"][1] == "c2"
+    # Higher values stand higher: zoe ends at 20 %, eve at 0 %.
+    assert names["clean accuracy"][0] < names["zoe"][0] < names["mal"][0] < names["eve"][0]
+    heights = sorted(y for y, _ in names.values())
+    assert all(below - above >= 11.9 for above, below in pairwise(heights))
+
+
+def test_of_many_agents_the_groups_are_named():
+    agents = [f"mal-{k}" for k in range(30)]
+    groups = {name: "one" if k < 20 else "two" for k, name in enumerate(agents)}
+    chart = round_chart([entry(1, agents)], {}, "r", groups)
+    assert set(named(str(chart))) == {"one", "two", "clean accuracy"}
+
+
+def test_a_name_at_the_end_of_a_curve_is_text():
+    shown = str(end_names([CurveEnd("<b>", 10.0, "c0")], 1.0, 0.0, 100.0))
+    assert "<b>" not in shown
+    assert "&lt;b&gt;" in shown
