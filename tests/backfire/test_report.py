@@ -137,9 +137,8 @@ def test_hostile_names_are_text_and_nothing_else(quickstart) -> None:
 def shown(score: Score) -> str:
     if score.value is None:
         return "no inputs"
-    return (
-        f'<td title="{counted(score)}"><b>{percent(score.value)}</b><small>{interval(score)}</small>'
-    )
+    value, reach = percent(score.value), interval(score)
+    return f'<td title="{counted(score)}"><b>{value}</b><small>{reach}</small>'
 
 
 def words(text: str) -> str:

@@ -1,15 +1,17 @@
 """The report is read at a glance: what comes first, how cards lie, where names stand."""
 
 import re
+import shutil
+import subprocess
 from itertools import pairwise
 
 import pytest
-from report_fixture import Maker, scenario, write_folder
+from report_fixture import Maker, gallery, scenario, write_folder
 
 from backfire.reporting import render
 from backfire.reporting.charts.names import CurveEnd, end_names
 from backfire.reporting.charts.rounds import round_chart
-from backfire.reporting.text import aside, layout, width
+from backfire.reporting.text import aside, layout, sentence, width
 from server.referee.results import RoundScores
 from server.referee.scoring.scores import share
 
@@ -34,6 +36,12 @@ def test_what_stands_in_brackets_at_the_end_of_a_clause_is_set_small():
     )
     assert aside("nobody (at all) cheats") == ("nobody (at all) cheats", "")
     assert aside("") == ("", "")
+
+
+def test_a_minus_is_no_hyphen_and_a_name_keeps_its_own():
+    assert sentence("mallory-01 (-1.9 points, -17.5 to 13.8), 1-2") == (
+        "mallory-01 (−1.9 points, −17.5 to 13.8), 1-2"
+    )
 
 
 def test_no_grid_of_three_columns_ends_with_a_lone_card(page):
@@ -94,3 +102,19 @@ def test_a_name_at_the_end_of_a_curve_is_text():
     shown = str(end_names([CurveEnd("<b>", 10.0, "c0")], 1.0, 0.0, 100.0))
     assert "<b>" not in shown
     assert "&lt;b&gt;" in shown
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_a_report_of_the_quickstarts_size_prints_on_eight_pages(tmp_path):
+    game = scenario(honest=2, strange=False)
+    report = render(write_folder(tmp_path, game, Maker(game).result(), gallery(game)))
+    pdf = tmp_path / "report.pdf"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'c'}"]
+    subprocess.run(
+        ["chromium", *options, f"--print-to-pdf={pdf}", report.as_uri()],
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    pages = len(re.findall(rb"/Type\s*/Page[^s]", pdf.read_bytes()))
+    assert 1 < pages <= 8
