@@ -14,7 +14,7 @@ import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, TypeGuard, TypeVar, Union, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Discriminator, ValidatorFunctionWrapHandler, WrapValidator
 
 from learning.families.offers import Offer, PluginError, offers, switched_on
 from learning.families.origins import Record, origin_of
@@ -202,6 +202,22 @@ def one_of(family: type[Method], *packages: str) -> Any:  # noqa: ANN401 - a typ
     members = tuple(discover(family, *packages).values())
     if not members:
         raise TypeError(f"expected a {family.__name__} in {' or '.join(packages)}, found none")
-    if len(members) == 1:
-        return members[0]
-    return Annotated[Union[members], Field(discriminator="kind")]  # noqa: UP007 - a tuple
+    union: Any = members[0]
+    if len(members) > 1:
+        union = Annotated[Union[members], Discriminator("kind")]  # noqa: UP007 - a tuple
+    return Annotated[union, _or_instance_of(_bases(members))]
+
+
+def _bases(members: Sequence[type[Method]]) -> tuple[type[Method], ...]:
+    """Return what the methods of a family derive from, short of `Method` itself."""
+    above = {base for member in members for base in member.__mro__[1:]}
+    return tuple(base for base in above if issubclass(base, Method) and base is not Method)
+
+
+def _or_instance_of(bases: tuple[type[Method], ...]) -> WrapValidator:
+    """Return a validator that takes a method made in Python as it is, of whatever class."""
+
+    def validated(value: object, then: ValidatorFunctionWrapHandler) -> object:
+        return value if isinstance(value, bases) else then(value)
+
+    return WrapValidator(validated)

@@ -375,7 +375,7 @@ class Draft(Frozen):
 
     def resolved(self) -> dict[str, Any]:
         """Return the scenario with every default written out, as JSON values."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", serialize_as_any=True)
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the resolved scenario and its seed; see `digest_of`."""
