@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 SWITCHES: Final[dict[str, str]] = {
@@ -25,6 +28,37 @@ class _WarningsOnly(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING
+
+
+# The packages that come with `backfire` and have general names.
+_ROOMS: Final = ("server", "clients", "strategies", "scenarios", "learning")
+
+
+def own_rooms_first() -> None:
+    """Let `server`, `clients` and the others be ours where a file of such a name stands nearby.
+
+    Raises:
+        ImportError: If another module of such a name is imported already; one line.
+    """
+    house = Path(__file__).resolve().parents[1]
+    places = {room: _place(room) for room in _ROOMS}
+    foreign = {room: at for room, at in places.items() if at is None or at.parent != house}
+    for room in foreign:
+        if room in sys.modules:
+            where = getattr(sys.modules[room], "__file__", None)
+            raise ImportError(
+                f"expected the package {room} of Backfire, got {where}: rename that file"
+            )
+    if foreign:
+        sys.path.insert(0, str(house))
+
+
+def _place(room: str) -> Path | None:
+    """Return the folder that a package would be imported from."""
+    found = find_spec(room)
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(next(iter(found.submodule_search_locations))).resolve()
 
 
 def prepare() -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import backfire.environment  # noqa: F401 - quietens Flower before it is imported
-from backfire.play import play
+from backfire.playing import play
 from scenarios.loader import load
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "quickstart.yaml"

@@ -42,18 +42,18 @@ Arrays = Mapping[str, NDArray[np.generic]]
 Cohort = Callable[[Sequence[Message], Sequence[Context]], list[Message]]
 
 
-def create_app(scenario_text: str | None = None, dealt: Partitioning | None = None) -> ClientApp:
+def create_app(given: Scenario | str | None = None, dealt: Partitioning | None = None) -> ClientApp:
     """Return the agents' app.
 
     Args:
-        scenario_text: The scenario (YAML or JSON); by default the run's ``scenario`` setting.
+        given: The scenario, or its text (YAML or JSON); by default the run's setting ``scenario``.
         dealt: The dealt data, where this process already has it.
     """
-    return create_apps(scenario_text, dealt)[0]
+    return create_apps(given, dealt)[0]
 
 
 def create_apps(
-    scenario_text: str | None = None,
+    given: Scenario | str | None = None,
     dealt: Partitioning | None = None,
     *,
     seat: str | None = None,
@@ -64,19 +64,21 @@ def create_apps(
     Both give the same replies; a runtime whose agents live in one process may use the second.
 
     Args:
-        scenario_text: The scenario (YAML or JSON); by default the run's ``scenario`` setting.
+        given: The scenario, or its text (YAML or JSON); by default the run's setting ``scenario``.
         dealt: The dealt data, where this process already has it.
         seat: The one agent that is played here; by default whichever a message is for.
-        public: The scenario as everybody has it, where `scenario_text` is an agent's own version.
+        public: The scenario as everybody has it, where `given` is an agent's own version.
     """
     client = ClientApp()
     tables: dict[str, _LocalAgents] = {}
 
     def table(context: Context) -> _LocalAgents:
-        text = scenario_text or str(context.run_config["scenario"])
-        if text not in tables:
-            tables[text] = _LocalAgents(parse(text, "scenario"), dealt, public)
-        return tables[text]
+        asked = str(context.run_config["scenario"]) if given is None else given
+        key = asked if isinstance(asked, str) else ""
+        if key not in tables:
+            scenario = parse(asked, "scenario") if isinstance(asked, str) else asked
+            tables[key] = _LocalAgents(scenario, dealt, public)
+        return tables[key]
 
     def me(context: Context) -> str:
         if seat is not None:

@@ -6,6 +6,9 @@ from learning.families.offers import PLUGIN_SWITCH, Offer, offers, switched_on
 from learning.families.table import DEFENCES, FAMILIES
 from learning.method import Method, broken
 
+# The kind of what `backfire.play` is given as an object that no family has.
+PYTHON = "python"
+
 __all__ = ["DEFENCES", "FAMILIES", "faults", "plugin_hint"]
 
 
@@ -25,6 +28,8 @@ def plugin_hint(kind: object) -> str:
     Args:
         kind: As it was written.
     """
+    if kind == PYTHON:
+        return " (it was an object from Python, which no file can hold: play it from Python again)"
     named = [offer for offer in offers() if offer.point.name == kind and offer.family is not None]
     if not named:
         return ""

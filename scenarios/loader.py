@@ -35,6 +35,7 @@ from scenarios.text.quoting import listing, nearest, printable, shown
 from scenarios.text.yaml_reader import Document, Mark, Path, Plain, YamlError, read, read_file
 
 OVERRIDE: Final = "--set"
+PYTHON_CALL: Final = "play()"
 _SWEEP: Final = "sweep"
 _BLOCKS: Final = ("sweep", "published")
 _EXPLAINED: Final = 200
@@ -45,6 +46,7 @@ __all__ = [
     "LocatedProblem",
     "Look",
     "ScenarioError",
+    "from_document",
     "load",
     "load_any",
     "load_blocks",
@@ -127,6 +129,30 @@ def parse(text: str, name: str, overrides: Sequence[str] = ()) -> Scenario:
         ScenarioError: If it is not a valid scenario.
     """
     return _scenario(_opened(text, name, overrides), Sight())
+
+
+def from_document(document: Document, name: str, changes: Mapping[str, Any]) -> Scenario:
+    """Read a scenario from plain data in which methods made in Python may stand.
+
+    Its data are looked at, as for ``backfire run``.
+
+    Args:
+        document: Nested plain data and methods; changed in place.
+        name: What error messages call it.
+        changes: By path as for ``--set``, what is to stand there instead.
+
+    Raises:
+        ScenarioError: If it is not a valid scenario.
+    """
+    places = _Places(name, document, Scenario, setter=PYTHON_CALL)
+    for path, value in changes.items():
+        try:
+            placed = override_rules.place(document, path, Document(value), places.fresh)
+        except override_rules.OverrideError as error:
+            problem = LocatedProblem(PYTHON_CALL, None, None, error.field, error.message)
+            raise ScenarioError([problem]) from None
+        places.overridden.append(placed)
+    return _scenario(places, Sight(Look.MUST))
 
 
 def parse_sweep(text: str, name: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -323,12 +349,13 @@ class _Places:
     document: Document
     root: type[BaseModel]
     overridden: list[Path] = field(default_factory=list)
+    setter: str = OVERRIDE  # what has set what is overridden
 
     def problem(self, path: Path, message: str, *, at_key: bool = False) -> LocatedProblem:
         """Return a problem at a path, or at the nearest place above it that was written."""
         message = printable(message, 600)
         if self.is_overridden(path):
-            return LocatedProblem(OVERRIDE, None, None, _dotted(path), message)
+            return LocatedProblem(self.setter, None, None, _dotted(path), message)
         mark = self.document.keys.get(path) if at_key else None
         for length in range(len(path), -1, -1):
             mark = mark or self.document.values.get(path[:length])

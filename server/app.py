@@ -24,7 +24,7 @@ from server.games.pooled import play_pooled
 
 
 def create_app(
-    scenario_text: str | None = None,
+    given: Scenario | str | None = None,
     dealt: Partitioning | None = None,
     observe: Observer = ignore,
     finish: Callable[[Game], None] = lambda game: None,
@@ -34,7 +34,7 @@ def create_app(
     """Return the defender's app.
 
     Args:
-        scenario_text: The scenario (YAML or JSON); by default the run's ``scenario`` setting.
+        given: The scenario, or its text (YAML or JSON); by default the run's setting ``scenario``.
         dealt: The dealt data, where this process already has it.
         observe: Told of each step of the game.
         finish: Given the game when it is over.
@@ -45,7 +45,8 @@ def create_app(
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        scenario = parse(scenario_text or str(context.run_config["scenario"]), "scenario")
+        text = str(context.run_config["scenario"]) if given is None else given
+        scenario = parse(text, "scenario") if isinstance(text, str) else text
         data = dealt if dealt is not None else deal_scenario(scenario)
         with threads(_threads(scenario)):
             if scenario.game == "pooled":

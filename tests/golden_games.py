@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backfire.play import PlayedGame, play
+from backfire.playing import PlayedGame, play
 from clients.agents import Agents
 from clients.data_attacks.base import Contribution
 from scenarios.loader import load

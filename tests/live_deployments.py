@@ -15,7 +15,7 @@ from flwr.app import Message, RecordDict
 from backfire.deployment import superlink
 from backfire.deployment.operations import down, init, up
 from backfire.deployment.play_mode import PlayMode
-from backfire.play import play
+from backfire.playing import play
 from backfire.runtimes.local import LocalGrid
 from scenarios.loader import parse
 from small_deployments import plan

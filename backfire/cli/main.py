@@ -42,7 +42,7 @@ from scenarios.text.errors import ScenarioError
 from scenarios.text.quoting import printable
 
 if TYPE_CHECKING:
-    from backfire.play import PlayedGame
+    from backfire.playing import PlayedGame
     from scenarios.scenario import Scenario
     from scenarios.sweep.spec import Sweep
 
@@ -167,7 +167,7 @@ def run(
             overrides = [*overrides, f"compute.device={json.dumps(device)}"]
         chosen = _load(scenario, overrides)
         from backfire.cli.progress import watched
-        from backfire.play import play
+        from backfire.playing import play
 
         with watched(open_console(plain, error=True), plain=plain) as observe:
             played = play(
@@ -203,7 +203,7 @@ def resume(
     """
     with told(debug=debug, json_output=json_output):
         from backfire.cli.progress import watched
-        from backfire.play import resume as go_on
+        from backfire.playing import resume as go_on
 
         chosen = None if runtime is None else runtime.value
         with watched(open_console(plain, error=True), plain=plain) as observe:

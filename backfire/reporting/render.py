@@ -19,8 +19,10 @@ from backfire.reporting.charts import intervals
 from backfire.reporting.charts.heatmap import class_name, scale_bar
 from backfire.reporting.origins import MAX_ROWS, ORIGINS, parameters
 from backfire.reporting.side_by_side import side_by_side
+from scenarios.families import PYTHON
 from server.referee.findings import is_void
 from server.referee.results import Difference, GameResult, Quantity, QuantitySummary, Summary
+from server.store.reading import PLUGINS
 from server.store.run_folder import RunFolder
 
 HERE = Path(__file__).parent
@@ -99,8 +101,25 @@ def _context(run: RunFolder) -> dict[str, Any]:
         "max_parameters": MAX_ROWS,
         "origins": ORIGINS,
         "environment": _flat(run.environment()),
-        "replay": f"backfire run {shlex.quote(text.plain(run.path.resolve().name))}/scenario.yaml",
+        "replay": _replay(run),
     }
+
+
+def _replay(run: RunFolder) -> str:
+    """Return the command that plays the game again, or why there is none."""
+    objects = _from_python(run)
+    if objects:
+        names = text.plain(", ".join(objects), 300)
+        return f"It cannot be replayed from a file: it holds objects from Python ({names})."
+    return f"backfire run {shlex.quote(text.plain(run.path.resolve().name))}/scenario.yaml"
+
+
+def _from_python(run: RunFolder) -> list[str]:
+    """Return the objects of a game that no file and no installed package holds."""
+    scenario, plugins = run.scenario(), run.environment().get(PLUGINS, [])
+    blocks = [scenario.get(name, {}) for name in ("model", "data")]
+    given = [str(block.get("of")) for block in blocks if block.get("kind") == PYTHON]
+    return given + [str(one.get("method")) for one in plugins if not one.get("entry_point")]
 
 
 def _title(defender: str, result: GameResult) -> str:

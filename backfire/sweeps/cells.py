@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from backfire.play import PlayError, play_in
+from backfire.playing import PlayError, play_in
 from clients.agents import deal_scenario
 from learning.data.partitioning import Partitioning
 from learning.training.engine.engine import pick_device

@@ -16,7 +16,7 @@ from typing import Final
 
 from backfire.evidence.rows import ScoreRow
 from backfire.interrupt import interruptible
-from backfire.play import PlayError
+from backfire.playing import PlayError
 from backfire.sweeps.devices import DeviceTurns, on_device
 from backfire.sweeps.folder import SweepFolder
 from backfire.sweeps.workers import Crew, Done, ProcessCrew, Task

@@ -106,7 +106,7 @@ def test_what_goes_wrong_in_a_game_is_one_line(tiny, tmp_path, monkeypatch, erro
     def fail(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("backfire.play.play", fail)
+    monkeypatch.setattr("backfire.playing.play", fail)
     done = invoke("run", tiny, "--out", tmp_path)
     assert done.exit_code == code
     assert done.stderr.startswith(line)

@@ -8,7 +8,7 @@ from flwr.app import Message, RecordDict
 from rich.console import Console
 
 from backfire.cli.tables import show
-from backfire.play import play
+from backfire.playing import play
 from backfire.reporting import render
 from backfire.reporting.charts.detection import Bar, round_bars, share_bars
 from backfire.reporting.detection import cards, notes, rows, spans

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from backfire.play import play
+from backfire.playing import play
 from clients.agents import Agents
 from scenarios.loader import parse
 from small_games import TINY_DATA

@@ -10,7 +10,7 @@ import torch
 from flwr.app import Message, RecordDict
 from safetensors.numpy import load_file
 
-from backfire.play import PlayError, play
+from backfire.playing import PlayError, play
 from backfire.runtimes.local import LocalGrid
 from clients.data_attacks.backdoor import Backdoor
 from learning.data.partition.iid import IID

@@ -10,7 +10,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from backfire.cli import tables
-from backfire.play import play
+from backfire.playing import play
 from scenarios.loader import parse
 from server.referee.results import GameResult
 from small_games import TINY_DATA

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from backfire.cli.main import app
 from backfire.errors import INTERRUPTED, TERMINATED
-from backfire.play import play, resume
+from backfire.playing import play, resume
 from scenarios.loader import load
 from server.store import checkpoints
 from server.store.run_folder import RunFolder
@@ -102,7 +102,7 @@ def test_what_cannot_be_resumed_is_one_line(file, tmp_path, monkeypatch):
 SIGNALS = """
     import os, signal, sys, time
     from pathlib import Path
-    import backfire.cli.main, backfire.play
+    import backfire.cli.main, backfire.playing
 
     file, out = sys.argv[1:]
     for name in ("SIGINT", "SIGTERM"):

@@ -11,7 +11,7 @@ from sweep_fixture import sweep
 from typer.testing import CliRunner
 
 from backfire.cli.main import app
-from backfire.play import PlayError
+from backfire.playing import PlayError
 from backfire.sweeps import playing
 from backfire.sweeps.devices import DeviceTurns, devices_of, on_device
 from backfire.sweeps.folder import SweepFolder

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from backfire.cli.main import app
 from backfire.evidence.long_table import read_rows
 from backfire.evidence.rows import ScoreRow
-from backfire.play import PlayError, play
+from backfire.playing import PlayError, play
 from backfire.sweeps.playing import Step
 from backfire.sweeps.tracking import track_sweep
 from backfire.trackers import need_trackers, tracking

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from backfire.play import play
+from backfire.playing import play
 from clients.crafting import view
 from clients.local_training import LocalTraining
 from clients.request import Request, RoundInfo, RuleKnowledge

@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from backfire.play import play
+from backfire.playing import play
 from clients.conformance import check_attack
 from clients.crafting import crafted
 from clients.update_attacks.base import UpdateAttack, View

@@ -13,7 +13,7 @@ import pytest
 import torch
 from reachable import arrays, reachable
 
-from backfire.play import play
+from backfire.playing import play
 from backfire.runtimes.local import LocalGrid
 from clients.update_attacks.base import NotGranted
 from clients.update_attacks.sign_flip import SignFlip

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from backfire.deployment.operations import status
-from backfire.play import play
+from backfire.playing import play
 from live_deployments import Live, Running, codes, game, missed, replayed, said, weights
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from backfire.play import PlayError, play, resume
+from backfire.playing import PlayError, play, resume
 from backfire.runtimes.flower import server_api as flower_link
 from live_deployments import Live, game, missed, weights
 

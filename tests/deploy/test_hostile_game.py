@@ -30,7 +30,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 
 from backfire.deployment import superlink
 from backfire.deployment.play_mode import PlayMode
-from backfire.play import play
+from backfire.playing import play
 from backfire.runtimes.flower.private import stamp_message_id
 from backfire.runtimes.flower.superlink import PIECES
 from backfire.runtimes.grpc.server import ECHO

@@ -11,7 +11,7 @@ import typer.main
 import yaml
 
 from backfire.cli.main import app
-from backfire.play import play
+from backfire.playing import play
 from clients.agent_file import read_agent
 from clients.private import private_app
 from scenarios.loader import parse

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backfire.evidence.payoffs.zero_sum import pure_equilibria
-from backfire.play import play
+from backfire.playing import play
 from clients.agents import Agents, deal_scenario
 from clients.data_attacks.base import AgentContext
 from learning.data.partitioning import poison_count, reference_share

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from backfire.play import play
+from backfire.playing import play
 from clients.agents import Agents
 from scenarios.loader import load_sweep, parse
 from scenarios.sweep.published import fits

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backfire.play import play
+from backfire.playing import play
 from clients.agents import Agents, deal_scenario
 from clients.data_attacks.base import AgentContext, Share
 from learning.triggers.base import TriggerKey

@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from backfire.cli.tables import show
-from backfire.play import play
+from backfire.playing import play
 from backfire.reporting.text import number, sentence
 from clients.agents import deal_scenario
 from scenarios.loader import parse

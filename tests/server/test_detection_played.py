@@ -5,7 +5,7 @@ import json
 import pytest
 from flwr.app import Message, RecordDict
 
-from backfire.play import play
+from backfire.playing import play
 from backfire.runtimes.local import LocalGrid
 from server.referee.results import GameResult
 from small_games import ROOT, small

@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, RecordDict
 from rich.console import Console
 
 from backfire.cli.tables import show
-from backfire.play import play
+from backfire.playing import play
 from learning.wire import TRAINING, pack, take_divergence, with_divergence
 from scenarios.loader import parse
 from server.games.divergence import told_divergence, told_of_defenders, with_round

@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from safetensors.numpy import load_file
 
-from backfire.play import play
+from backfire.playing import play
 from backfire.runtimes.local import LocalGrid
 from learning.seeds import derived_seed
 from learning.wire import RECORD, pack

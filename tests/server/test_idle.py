@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from backfire.cli.tables import show
-from backfire.play import play
+from backfire.playing import play
 from scenarios.loader import parse
 
 BASE = """\

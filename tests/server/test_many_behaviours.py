@@ -2,7 +2,7 @@
 
 import json
 
-from backfire.play import play
+from backfire.playing import play
 from scenarios.loader import parse
 
 TRIGGER = {"kind": "random_badnet", "epsilon": 0.3}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backfire.play import play
+from backfire.playing import play
 from learning.training.engine.engine import Engine
 from small_games import ROOT, small
 from strategies.aggregation.foolsgold import FoolsGold

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backfire.play import PlayError, play, resume
+from backfire.playing import PlayError, play, resume
 from backfire.runtimes.local import LocalGrid
 from scenarios.scenario import Scenario
 from server.store import checkpoints
@@ -129,7 +129,7 @@ FAULTS = """
     import os, signal, sys
     from pathlib import Path
     import test_resume as this
-    import server.games.federated, server.store.atomic as atomic, backfire.play
+    import server.games.federated, server.store.atomic as atomic, backfire.playing
     from server.store import checkpoints
     from server.store.checkpoints import Checkpoints
 
@@ -201,7 +201,7 @@ FAULTS = """
             save(2)
             before(atomic, "_flush", lambda path: saving and path.is_dir())
         elif point == "after_evaluation":
-            before(backfire.play, "record", lambda *arguments: True)
+            before(backfire.playing, "record", lambda *arguments: True)
 
     for point in points:
         child = os.fork()

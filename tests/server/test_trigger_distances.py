@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cosine
 
 from backfire.evidence.series import Series, bounds_of
-from backfire.play import play
+from backfire.playing import play
 from learning.triggers.base import Pattern, TriggerKey
 from scenarios.loader import parse
 from server.referee.scoring.triggers import cosine_distance, distance

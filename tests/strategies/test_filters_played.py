@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from backfire.play import play
+from backfire.playing import play
 from scenarios.scenario import Scenario
 
 DEFENDERS = {

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from backfire.play import PlayError, play
+from backfire.playing import PlayError, play
 from scenarios.loader import parse
 from scenarios.text.errors import ScenarioError
 from strategies.aggregation.base import Context

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backfire.play import play
+from backfire.playing import play
 from learning.pool import Block, Pool
 from scenarios.loader import parse
 from strategies.filtering.activation_clustering import ActivationClustering

@@ -302,9 +302,9 @@ def _on_local(
     dealt: Partitioning | None = None,
     known: ModelCache | None = None,
 ) -> None:
-    text, dealt = json.dumps(scenario.resolved()), dealt or deal_scenario(scenario)
-    server = create_server(text, dealt, observe, finish, keeper, known)
-    client, cohort = create_apps(text, dealt)
+    dealt = dealt or deal_scenario(scenario)
+    server = create_server(scenario, dealt, observe, finish, keeper, known)
+    client, cohort = create_apps(scenario, dealt)
     run_local(server, client, [place.name for place in scenario.roster()], wrap, cohort)
 
 

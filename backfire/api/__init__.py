@@ -1,0 +1,1 @@
+"""Backfire from Python: what `import backfire` offers; `docs/python.md` is its page."""

@@ -1,0 +1,74 @@
+"""`play` and `sweep`: games from Python, to the same bytes as from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backfire import playing
+from backfire.api.inputs import Given, scenario_of, sweep_of
+from backfire.api.results import FinishedGame, FinishedSweep
+from backfire.sweeps import play_sweep
+from backfire.sweeps.results import conclude
+
+
+def play(
+    scenario: Given, *, seed: int | None = None, out: str | Path = "runs", **changes: object
+) -> FinishedGame:
+    """Play a game and return what came of it; a run folder is left, as by ``backfire run``.
+
+    Objects from Python may stand where YAML has a block: an `nn.Module`, or a function without
+    arguments that builds one, as ``model``; arrays, a `DataSet` or a PyTorch data set as ``data``;
+    methods of one's own (a defence, a behaviour, an update attack, a trigger) in the place of a
+    mapping with a kind. The run then says which they were, and that no file can replay it.
+
+    Args:
+        scenario: A name of the library, a path, a mapping, or a `Scenario`.
+        seed: The game's seed; by default the scenario's.
+        out: Folder that the run folder is made in.
+        **changes: What stands in a field instead: ``training={...}``, ``model=net``, or by path
+            as for ``--set``: ``**{"agents.mallory.count": 3}``.
+
+    Raises:
+        ScenarioError: If the scenario is wrong; one line for each mistake.
+        PlayError: If the game cannot be played; one line.
+        RunFolderError: If its folder cannot be written; one line.
+        ValueError: If an object from Python cannot be taken; one line.
+    """
+    chosen = scenario_of(scenario, seed, changes)
+    played = playing.play(chosen, out=Path(out))
+    return FinishedGame(played.folder, chosen.model)
+
+
+def sweep(
+    scenario: str | Path | Mapping[str, Any],
+    *,
+    out: str | Path = "runs",
+    jobs: int | None = None,
+    **changes: object,
+) -> FinishedSweep:
+    """Play every cell of a sweep that is not played yet, and return its scores.
+
+    The cells are played by processes of their own, so a program calls it under
+    ``if __name__ == "__main__":``, and a sweep holds plain values only.
+
+    Args:
+        scenario: A name of the library, a path or a mapping, with a block ``sweep``.
+        out: Folder that the sweep's folder is made in.
+        jobs: Cells played at a time; by default one for each CPU core.
+        **changes: As for `play`: ``**{"sweep.seeds": 3}``.
+
+    Raises:
+        ScenarioError: If the sweep is wrong; one line for each mistake.
+        PlayError: If a cell cannot be played; one line.
+        RunFolderError: If its folder cannot be written; one line.
+        TypeError: If it holds an object from Python; one line.
+    """
+    played = play_sweep(sweep_of(scenario, changes), Path(out), jobs=jobs)
+    if played.failed:
+        first = played.failed[0]
+        many = f"{len(played.failed)} of the sweep's games failed, first "
+        raise playing.PlayError(f"{many}{first.cell.title}: {first.message}")
+    conclude(played.folder)
+    return FinishedSweep(played.folder)

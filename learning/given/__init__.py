@@ -1,0 +1,1 @@
+"""Objects from Python in the place of a scenario's methods; no file can hold or replay them."""
