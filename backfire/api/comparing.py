@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +113,12 @@ def _values(one: ComparedScore) -> dict[str, Any]:
     }
 
 
-def _shown(one: ComparedScore) -> Iterator[object]:
+def _shown(one: ComparedScore) -> tuple[object, ...]:
     values = _values(one)
-    yield ", ".join(f"{name}={value}" for name, value in one.at.items())
-    yield from (values[name] for name in ("defender", "group", "score"))
-    yield from (figure(values[name]) for name in ("first", "second", "difference"))
-    yield interval(values["low"], values["high"])
-    yield values["told"] or ""
+    return (
+        ", ".join(f"{name}={value}" for name, value in one.at.items()),
+        *(values[name] for name in ("defender", "group", "score")),
+        *(figure(values[name]) for name in ("first", "second", "difference")),
+        interval(values["low"], values["high"]),
+        values["told"] or "",
+    )
