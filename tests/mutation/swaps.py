@@ -35,8 +35,11 @@ class DropOption(Operator):
 
     def mutation_positions(self, node):
         """Yield the place of each such argument of a call."""
-        for at in self._places(node):
-            yield node.children[at].start_pos, node.children[at].end_pos
+        # Whoever asks may take an argument away between two answers.
+        spans = [
+            (node.children[at].start_pos, node.children[at].end_pos) for at in self._places(node)
+        ]
+        yield from spans
 
     def mutate(self, node, index):
         """Take the argument and a comma beside it away."""
@@ -65,6 +68,7 @@ class DropOption(Operator):
             Example("x = y.sum(dim=1)", "x = y.sum()", operator_args=args),
             Example("x = f(y, dim=1, a=2)", "x = f(y, a=2)", operator_args=args),
             Example("x = f(dim=1, a=2)", "x = f( a=2)", operator_args=args),
+            Example("x = f(a, dim=1, dim=2)", "x = f(a, dim=2)", operator_args=args),
         )
 
 
