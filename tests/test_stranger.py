@@ -24,6 +24,7 @@ ADDED = {
     "model": ("adding-a-model.md", "Sigmoids", "sigmoids"),
     "data": ("adding-a-data-set.md", "Bars", "bars"),
     "hook": ("adding-a-hook.md", "NoisyBatch", "noisy_batch"),
+    "score": ("adding-a-score.md", "StrayAnswers", "stray_answers"),
 }
 PACKAGE = "stranger_kit"
 SCENARIO = """
@@ -40,6 +41,7 @@ agents:
   - name: mallory
     behaviour: {kind: backdoor, trigger: {kind: line}, target: 0, poison_rate: 0.5}
     update: {kind: push_back}
+referee: {scores: [{kind: stray_answers}]}
 defenders:
   undefended: []
   kit: [{kind: smallest_margin}, {kind: noisy_batch}]
@@ -159,3 +161,27 @@ def test_the_run_says_whose_methods_it_was_played_with_and_with_which_code(said,
     from scenarios.digest import digest_of
 
     assert result.scenario_hash != digest_of(RunFolder.open(run).scenario())
+
+
+def test_the_score_is_in_result_report_terminal_and_long_table(said, at):
+    (run,) = (at / "runs").iterdir()
+    from backfire.evidence.rows import rows_of
+    from server.store.run_folder import RunFolder
+
+    # The package is not here: what is shown of its score stands in the result.
+    result = RunFolder.open(run).result()
+    assert result.asked["stray_answers"].head == "stray answers"
+    for scores in result.defenders.values():
+        own = scores.agents["mallory"].more["stray_answers"]
+        assert own.count == scores.agents["mallory"].asr.count
+        assert scores.groups["mallory"].more["stray_answers"].pooled == own
+        honest = [agent for name, agent in scores.agents.items() if name != "mallory"]
+        assert len(honest) == 4
+        assert not any(agent.more for agent in honest)
+    rows = [row for row in rows_of(result, {}, "") if row.score == "stray_answers"]
+    assert {row.agent for row in rows} == {"mallory", ""}
+    assert all(row.hits is not None for row in rows)
+    page = (run / "report.html").read_text()
+    assert page.count("stray answers") >= 2  # a row, and a column of each table of agents
+    assert result.definitions["stray_answers"] in page
+    assert "stray answers" in said["run"]["out"]

@@ -16,6 +16,7 @@ PAGES = {
     "adding-a-data-set.md": ("Bars", 2),
     "adding-a-hook.md": ("NoisyBatch", 2),
     "adding-a-model.md": ("Sigmoids", 2),
+    "adding-a-score.md": ("StrayAnswers", 2),
 }
 
 
@@ -73,6 +74,9 @@ def test_the_example_of_a_page_passes_its_own_tests(page):
         ("adding-a-model.md", "self.width, classes", "self.width, classes + 1"),
         ("adding-a-model.md", "nn.Sigmoid()", "nn.Identity()"),
         ("adding-a-model.md", "nn.Linear(prod(shape),", "nn.Linear(prod(shape[1:]),"),
+        ("adding-a-score.md", "(answers != own.targets) & ", ""),
+        ("adding-a-score.md", "return share_of(stray[counted])", "return float(stray.mean())"),
+        ("adding-a-score.md", "else own.counted", "else ~own.counted"),
         ("adding-a-hook.md", ".clamp(0, 1)", ""),
         ("adding-a-hook.md", "x.shape, generator=generator)", "x.shape)"),
         ("adding-a-hook.md", "self.doubt / targets.shape[1]", "self.doubt / 3"),
