@@ -7,13 +7,15 @@ leads to no target.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from learning.pool import Floats, Ints
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NO_CLASS: Final = -1  # labels and targets are 0..classes - 1: it equals none of them
 

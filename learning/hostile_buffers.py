@@ -7,11 +7,14 @@ so that only a comparison with other agents' buffers tells them apart.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from learning.weights import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Far within the range that admission leaves to a model's entries.
 LARGEST = 1e11

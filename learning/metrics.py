@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy
 
 from learning.pool import Bools, Floats
 
@@ -26,7 +26,7 @@ def auroc(scores: Floats, positive: Bools) -> float | None:
     zeros = len(positive) - ones
     if not ones or not zeros or not np.isfinite(scores).all():
         return None
-    ranks = rankdata(np.asarray(scores, dtype=np.float64))
+    ranks = scipy.stats.rankdata(np.asarray(scores, dtype=np.float64))
     return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 

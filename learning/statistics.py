@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
 
 from learning.pool import Bools
 
@@ -55,7 +55,7 @@ def wilson(hits: float, count: int, level: float = LEVEL) -> Interval:
         raise ValueError(f"expected 0 <= hits <= count, got {hits} of {count}")
     if count == 0:
         return Interval(float("nan"), 0.0, 1.0)
-    share, zz = hits / count, float(ndtri((1 + level) / 2)) ** 2
+    share, zz = hits / count, float(scipy.special.ndtri((1 + level) / 2)) ** 2
     centre = (share + zz / (2 * count)) / (1 + zz / count)
     half = (zz * (share * (1 - share) / count + zz / (4 * count**2))) ** 0.5 / (1 + zz / count)
     low = 0.0 if hits == 0 else max(0.0, centre - half)
@@ -203,7 +203,9 @@ def _training_half_width(differences: NDArray[np.float64], level: float) -> floa
     if count < 2:
         return 0.0
     deviation = float(differences.std(ddof=1))
-    return float(stdtrit(count - 1, (1 + level) / 2)) * deviation / float(np.sqrt(count))
+    return (
+        float(scipy.special.stdtrit(count - 1, (1 + level) / 2)) * deviation / float(np.sqrt(count))
+    )
 
 
 def _cluster_half_width(
@@ -212,4 +214,4 @@ def _cluster_half_width(
     clusters = len(sizes)
     residuals = sums - sizes * (sums.sum() / sizes.sum())
     variance = clusters / (clusters - 1) * float((residuals**2).sum()) / float(sizes.sum()) ** 2
-    return float(stdtrit(clusters - 1, (1 + level) / 2) * np.sqrt(variance))
+    return float(scipy.special.stdtrit(clusters - 1, (1 + level) / 2) * np.sqrt(variance))

@@ -6,9 +6,12 @@ architecture, SGD, on the CPU. The result depends on the arguments alone.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _LOOKED_AT = 512  # inputs that show whether a surrogate has learned to tell any apart
 
@@ -46,7 +49,8 @@ def surrogate(
     for _ in range(epochs):
         for rows in torch.split(torch.randperm(len(y), generator=generator), batch_size):
             optimizer.zero_grad()
-            F.cross_entropy(model(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
+            loss = torch.nn.functional.cross_entropy(model(x[rows]), y[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     if not _tells_apart(model.eval(), x[:_LOOKED_AT]):
         raise ValueError(
@@ -55,10 +59,10 @@ def surrogate(
     return model.eval().requires_grad_(False)
 
 
-@torch.no_grad()
 def _tells_apart(model: nn.Module, x: Tensor) -> bool:
     """Return whether a model's answers to inputs are numbers, and not one for different inputs."""
-    logits = model(x)
+    with torch.no_grad():
+        logits = model(x)
     alike = bool((logits == logits[:1]).all()) and not bool((x == x[:1]).all())
     return bool(logits.isfinite().all()) and not alike
 
@@ -68,12 +72,12 @@ def _network(channels: int, classes: int, generator: torch.Generator) -> nn.Modu
     seed = int(torch.randint(2**62, (1,), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv2d(channels, 16, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(4),
-            nn.Flatten(),
-            nn.Linear(32 * 16, classes),
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(channels, 16, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(16, 32, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.AdaptiveAvgPool2d(4),
+            torch.nn.Flatten(),
+            torch.nn.Linear(32 * 16, classes),
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Arrays = dict[str, NDArray[np.generic]]
-State = Mapping[str, Tensor]
+State = Mapping[str, "Tensor"]
 
 # What PyTorch's normalisation layers add to a variance before they take its root.
 _EPSILON = 1e-5
@@ -62,7 +65,7 @@ class WeightLayout:
         }
         self._follows = _followers(state)
         own = [name for name in state if name not in self._follows]
-        parameters = {name for name in own if isinstance(state[name], nn.Parameter)}
+        parameters = {name for name in own if isinstance(state[name], torch.nn.Parameter)}
         trained = {name for name in parameters if state[name].requires_grad} or parameters
         self.weights = tuple(name for name in own if name in trained)
         self.buffers = tuple(name for name in own if name not in parameters)
@@ -110,7 +113,7 @@ class WeightLayout:
         return {name: out[name] for name in self.shapes}
 
 
-Follower = tuple[str, Tensor]
+Follower = tuple[str, "Tensor"]
 
 
 def _followers(state: State) -> dict[str, Follower]:
@@ -124,7 +127,7 @@ def _followers(state: State) -> dict[str, Follower]:
     for names in together.values():
         if len(names) > 1:
             found |= _among(
-                sorted(names, key=lambda n: not isinstance(state[n], nn.Parameter)), state
+                sorted(names, key=lambda n: not isinstance(state[n], torch.nn.Parameter)), state
             )
     return found
 
@@ -159,7 +162,9 @@ def _places(value: Tensor) -> Tensor:
 def _last_linear(module: nn.Module) -> list[str]:
     """Return the names of the last linear layer's parameters; none where there is no such layer."""
     layers = [
-        (name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear)
+        (name, layer)
+        for name, layer in module.named_modules()
+        if isinstance(layer, torch.nn.Linear)
     ]
     if not layers:
         return []

@@ -13,17 +13,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from learning.method import Method
 from learning.models.features import features_of
 from learning.pool import Floats, Ints, Pool
 from learning.seeds import numpy_generator, torch_generator
 from learning.training.job import BatchHook, Trained, TrainingRequests
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from backfire.cli.options import RUNS, Debug, Json, Plain, open_console
 from backfire.cli.reproduce import conclude_and_show, reproduce
 from backfire.cli.sweep import sweep
 from backfire.cli.track import Track
+from backfire.deferred import defer_torch
 from backfire.errors import (
     FAILED,
     INTERRUPTED,
@@ -240,6 +241,7 @@ def validate(
 
     Exit code 0: all are valid. 2: one is not.
     """
+    defer_torch()
     with told(debug=debug, json_output=json_output):
         checked = [_validated(scenario, overrides, data) for scenario in scenarios]
         if json_output:
@@ -269,6 +271,7 @@ def list_(
 
     FAMILY shows one family only, such as trigger or scenarios; or one method with its parameters.
     """
+    defer_torch()
     with told(debug=debug, json_output=json_output):
         from backfire.cli.catalogue import catalogue, show
 
@@ -285,6 +288,7 @@ def schema(json_output: Json = False, debug: Debug = False) -> None:
 
     It is JSON with or without --json.
     """
+    defer_torch()
     with told(debug=debug, json_output=json_output):
         from scenarios.json_schema import text
 

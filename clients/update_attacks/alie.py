@@ -19,14 +19,16 @@ number, 1.5. The LIE baseline of Shejwalkar and Houmansadr has Phi where its inv
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.parts.moments import deviation_of, mean_of
 from clients.update_attacks.parts.vectors import fitting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # z where no bound follows: 0.1 per cent of a normal distribution lies beyond it.
 UNBOUNDED = 3.0

@@ -8,16 +8,18 @@ The paper's z_max is among the factors tried, so it does at least as much as the
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.alie import z_max
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.parts.line_search import strongest
 from clients.update_attacks.parts.moments import deviation_of, mean_of
 from clients.update_attacks.parts.vectors import fitting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AlieOptimised(UpdateAttack):

@@ -14,15 +14,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from learning.method import Method, kind_of
 from learning.seeds import torch_generator
 from learning.training.job import UpdateConstraint
 from learning.weights import State, WeightLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Knowledge = Literal["own", "group", "honest"]
 

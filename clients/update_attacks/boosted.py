@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import Before, LocalPlan, UpdateAttack, View
 from clients.update_attacks.parts.vectors import times
 from learning.training.job import UpdateConstraint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Boosted(UpdateAttack):

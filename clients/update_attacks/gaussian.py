@@ -8,14 +8,16 @@ smaller values already drown it. Each agent draws anew in each round.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.parts.vectors import fitting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Gaussian(UpdateAttack):

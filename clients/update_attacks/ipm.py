@@ -15,14 +15,16 @@ has 1, byzfl 2.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.parts.moments import mean_of
 from clients.update_attacks.parts.vectors import fitting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EPSILON = 0.1
 

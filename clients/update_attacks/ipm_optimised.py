@@ -8,16 +8,18 @@ The plain attack's default epsilon is among the factors tried.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.ipm import EPSILON
 from clients.update_attacks.parts.line_search import strongest
 from clients.update_attacks.parts.moments import mean_of
 from clients.update_attacks.parts.vectors import fitting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class IpmOptimised(UpdateAttack):

@@ -18,14 +18,16 @@ byzfl's Mimic copies the agent of a given number: `pick: first` is its number 0.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.parts.moments import mean_of, products_about
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Projections that differ by no more are the same but for rounding.
 SAME = 1e-9

@@ -15,13 +15,16 @@ min-max.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+import torch
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.parts.perturbation import Cloud, Perturbation, farthest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MinMax(UpdateAttack):
@@ -50,7 +53,7 @@ class MinMax(UpdateAttack):
 
     def craft(self, view: View) -> Tensor:
         """Return the mean, moved."""
-        return farthest(view, self.perturbation, self.tolerance, Tensor.max, _diameter)
+        return farthest(view, self.perturbation, self.tolerance, torch.Tensor.max, _diameter)
 
 
 def _diameter(cloud: Cloud) -> Tensor:

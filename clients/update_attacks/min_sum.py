@@ -13,13 +13,16 @@ Knowledge and p are as for min-max.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+import torch
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.parts.perturbation import Cloud, Perturbation, farthest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MinSum(UpdateAttack):
@@ -54,7 +57,7 @@ class MinSum(UpdateAttack):
 
     def craft(self, view: View) -> Tensor:
         """Return the mean, moved."""
-        return farthest(view, self.perturbation, self.tolerance, Tensor.sum, self._most)
+        return farthest(view, self.perturbation, self.tolerance, torch.Tensor.sum, self._most)
 
     def _most(self, cloud: Cloud) -> Tensor:
         sums = cloud.apart.sum(dim=1)

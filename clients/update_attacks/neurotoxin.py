@@ -14,17 +14,19 @@ ball of the norm that the server clips at: `bound`.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import Before, View
 from clients.update_attacks.boosted import Boosted
 from clients.update_attacks.parts.vectors import times
 from learning.shares import count_of
 from learning.training.job import UpdateConstraint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Neurotoxin(Boosted):

@@ -14,15 +14,17 @@ it is scaled, whatever the optimiser did after the last projection.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import Before, View
 from clients.update_attacks.boosted import Boosted
 from clients.update_attacks.parts.vectors import length, times
 from learning.training.job import UpdateConstraint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ProjectedGradient(Boosted):

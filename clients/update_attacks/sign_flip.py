@@ -7,13 +7,15 @@ value multiplied by a negative constant (-4 there for their sum, -1 in most late
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
 from clients.update_attacks.parts.vectors import times
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SignFlip(UpdateAttack):

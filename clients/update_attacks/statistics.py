@@ -10,14 +10,16 @@ range, no variance and no counter below 0. What becomes of buffers:
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import Before, LocalPlan, UpdateAttack, View
 from learning.hostile_buffers import hostile_buffers
 from learning.weights import State, WeightLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Statistics(UpdateAttack):

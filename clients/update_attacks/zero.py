@@ -7,13 +7,15 @@ zeros. FedSecurity's "zero mode" (Han et al., arXiv 2306.04959) sets the weights
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from clients.update_attacks.base import UpdateAttack, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Zero(UpdateAttack):

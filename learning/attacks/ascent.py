@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from learning.attacks.losses import Objective, scaled_cross_entropy, unit_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Norm = Literal["linf", "l2"]
 Radius = Annotated[float, Field(ge=0, le=10_000)]
@@ -109,7 +111,7 @@ def _loss(
     they disagree; that of their own losses does not.
     """
     members = getattr(model, "members", None)
-    if not isinstance(members, nn.ModuleList) or objective is not scaled_cross_entropy:
+    if not isinstance(members, torch.nn.ModuleList) or objective is not scaled_cross_entropy:
         return objective(logits, inputs.y, inputs.unit)
     each = [member(at) for member in members]
     return torch.stack([objective(own, inputs.y, unit_of(own)) for own in each]).mean(0)

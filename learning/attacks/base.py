@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from learning.attacks.ascent import Ball
 from learning.method import Method
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
 class InputAttack(Method):

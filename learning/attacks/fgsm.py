@@ -7,17 +7,19 @@ and with the gradient scaled to unit length for the norm l2.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from learning.attacks.ascent import Ball, Inputs, Norm, Radius, evaluating, probe
 from learning.attacks.base import InputAttack
 from learning.attacks.losses import LossName, Objective, objectives
 from learning.attacks.pace import ConstantPace
 from learning.attacks.worst import Worst
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class FGSM(InputAttack):

@@ -16,15 +16,17 @@ on their scale at all; that of u does, since the scale says how much the lesser 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LossName = Literal["worst", "cross_entropy", "margin"]
 
 # Of logits (n, classes), labels int64 (n,) and the inputs' units (n, 1): the loss, (n,).
-Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+Objective = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 # A unit of logits in the exponent. The logits of the quickstart's models have a standard deviation
 # of about 7, so that they are attacked as by plain cross-entropy; from 4 to 10 it matters little.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from learning.attacks.ascent import Ball, Inputs, direction
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Schedule = Literal["adaptive", "constant"]
 
@@ -84,7 +86,7 @@ class Adaptive(Pace):
     def take(self, index: Tensor) -> None:
         """See `Pace.take`."""
         for name, value in vars(self).items():
-            if isinstance(value, Tensor):
+            if isinstance(value, torch.Tensor):
                 setattr(self, name, value[index])
 
     def after(self, inputs: Inputs, at: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:

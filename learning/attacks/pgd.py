@@ -10,11 +10,10 @@ does not depend on the scale of the logits. An input that is surely misled is at
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
 
 from learning.attacks.ascent import Ball, Inputs, Norm, Radius, evaluating, probe
 from learning.attacks.base import InputAttack
@@ -22,6 +21,9 @@ from learning.attacks.fgsm import FGSM
 from learning.attacks.losses import LossName, Objective, objectives
 from learning.attacks.pace import Adaptive, ConstantPace, Pace, Schedule
 from learning.attacks.worst import Worst
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class PGD(InputAttack):

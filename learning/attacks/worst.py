@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor, nn
 
 from learning.attacks.ascent import Inputs, under_attack
 from learning.attacks.losses import margin
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # An answer is surely wrong where another class leads by this share of the largest logit: far more
 # than what a pass of another batch size may round differently.

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
 
 from learning.data.base import DataError, NotThereError
 from learning.pool import Floats, Ints
@@ -164,6 +163,8 @@ def resized(x: NDArray[Any], size: int | None, where: object) -> Floats:
     out = np.empty((len(x), x.shape[1], size, size), np.float32)
     for start in range(0, len(x), CHUNK):
         chunk = torch.from_numpy(to_unit(x[start : start + CHUNK], where))
-        small = interpolate(chunk, (size, size), mode="bilinear", antialias=True)
+        small = torch.nn.functional.interpolate(
+            chunk, (size, size), mode="bilinear", antialias=True
+        )
         out[start : start + CHUNK] = small.clamp(0, 1).numpy()
     return out

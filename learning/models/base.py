@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
-
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar
 
 from learning.method import Method
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Architecture(Method):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
 from learning.conformance import check_survives_json, expect, expected, nothing_changed
 from learning.method import kind_of
@@ -42,7 +41,7 @@ def check_architecture(
     check_survives_json(architecture, where)
 
 
-def check_module(module: nn.Module, shape: tuple[int, int, int], classes: int) -> None:
+def check_module(module: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> None:
     """Refuse a model that does not fit the game; called before anything is trained.
 
     Two blank inputs are run through it in evaluation mode. The model, and torch's generators, are
@@ -60,7 +59,7 @@ def check_module(module: nn.Module, shape: tuple[int, int, int], classes: int) -
     if not has_linear(module) and not says_features(module):
         raise ValueError(
             f"model: expected a linear layer, got {type(module).__name__} without: end it with "
-            "nn.Linear, or give it a method features(x) -> (n, d)"
+            "torch.nn.Linear, or give it a method features(x) -> (n, d)"
         )
     weight = next(module.parameters(), torch.zeros(()))
     blank = torch.zeros(_ROWS, *shape, device=weight.device, dtype=weight.dtype)
@@ -74,7 +73,7 @@ def check_module(module: nn.Module, shape: tuple[int, int, int], classes: int) -
         module.train(training)
 
 
-def _answer(module: nn.Module, blank: Tensor) -> object:
+def _answer(module: torch.nn.Module, blank: torch.Tensor) -> object:
     try:
         return module(blank)
     except Exception as error:
@@ -86,7 +85,7 @@ def _answer(module: nn.Module, blank: Tensor) -> object:
 
 
 def _check_logits(logits: object, classes: int) -> None:
-    if not isinstance(logits, Tensor):
+    if not isinstance(logits, torch.Tensor):
         raise ValueError(
             f"model: expected logits as one tensor, got {type(logits).__name__}: return the "
             "logits alone"
@@ -99,11 +98,13 @@ def _check_logits(logits: object, classes: int) -> None:
         )
 
 
-def _built(architecture: Architecture, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def _built(
+    architecture: Architecture, shape: tuple[int, int, int], classes: int
+) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return architecture.build(shape, classes)
 
 
-def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)

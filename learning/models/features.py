@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from inspect import isfunction
 from typing import Any
 
-from torch import Tensor, nn
-
-from learning.models.parts import Classifier
+import torch
 
 
-def features_of(model: nn.Module, x: Tensor) -> Tensor:
+def features_of(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Return the input of the linear layer that runs last, (n, d).
 
     A model without any linear layer may say its features itself, by a method ``features(x)``.
@@ -28,9 +26,11 @@ def features_of(model: nn.Module, x: Tensor) -> Tensor:
     Raises:
         ValueError: If no linear layer runs and there is no method `features`; one line.
     """
+    from learning.models.parts.modules import Classifier
+
     if isinstance(model, Classifier):
         return model.features(x)
-    seen: list[Tensor] = []
+    seen: list[torch.Tensor] = []
     if has_linear(model):
         with _listening(model, seen):
             model(x)
@@ -39,29 +39,29 @@ def features_of(model: nn.Module, x: Tensor) -> Tensor:
     if not seen:
         raise ValueError(
             f"expected a model that ends in a linear layer, got {type(model).__name__} without: "
-            "end it with nn.Linear, or give it a method features(x) -> (n, d)"
+            "end it with torch.nn.Linear, or give it a method features(x) -> (n, d)"
         )
     return seen[-1].flatten(1)
 
 
-def has_linear(model: nn.Module) -> bool:
+def has_linear(model: torch.nn.Module) -> bool:
     """Return whether a model has a linear layer."""
-    return any(isinstance(layer, nn.Linear) for layer in model.modules())
+    return any(isinstance(layer, torch.nn.Linear) for layer in model.modules())
 
 
-def says_features(model: nn.Module) -> bool:
+def says_features(model: torch.nn.Module) -> bool:
     """Return whether a model's class has a method `features`; a block of layers is none."""
     return isfunction(getattr(type(model), "features", None))
 
 
 @contextmanager
-def _listening(model: nn.Module, seen: list[Tensor]) -> Iterator[None]:
+def _listening(model: torch.nn.Module, seen: list[torch.Tensor]) -> Iterator[None]:
     """Keep what the linear layer that has run last was given; nothing stays hooked."""
 
-    def listen(layer: nn.Module, given: tuple[Any, ...], _: object) -> None:
+    def listen(layer: torch.nn.Module, given: tuple[Any, ...], _: object) -> None:
         seen[:] = given[:1]
 
-    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    linear = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
     hooks = [layer.register_forward_hook(listen) for layer in linear]
     try:
         yield

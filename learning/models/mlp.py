@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import prod
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import torch
 from pydantic import Field
-from torch import nn
 
 from learning.models.base import Architecture
-from learning.models.parts import Classifier
+
+if TYPE_CHECKING:
+    from learning.models.parts.modules import Classifier
 
 Width = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -30,8 +32,10 @@ class MLP(Architecture):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> Classifier:
         """Return the untrained model."""
-        body = nn.Sequential(nn.Flatten())
+        from learning.models.parts.modules import Classifier
+
+        body = torch.nn.Sequential(torch.nn.Flatten())
         for before, after in pairwise((prod(shape), *self.hidden)):
-            body.append(nn.Linear(before, after))
-            body.append(nn.ReLU())
-        return Classifier(body, nn.Linear(self.hidden[-1], classes))
+            body.append(torch.nn.Linear(before, after))
+            body.append(torch.nn.ReLU())
+        return Classifier(body, torch.nn.Linear(self.hidden[-1], classes))

@@ -13,30 +13,8 @@ from pathlib import Path
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from learning.models.base import Architecture
-
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Normalise(nn.Module):
-    """Bring pixels in [0, 1] to the mean and deviation of ImageNet's; part of no state dict."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
-            own = values if channels == 3 else (sum(values) / 3,) * channels
-            self.register_buffer(name, torch.tensor(own).view(1, -1, 1, 1), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the inputs, float (n, C, H, W), as ImageNet's networks expect them."""
-        out: Tensor = (x - self.mean) / self.deviation
-        return out
 
 
 class PublishedNet(Architecture):
@@ -66,8 +44,8 @@ class PublishedNet(Architecture):
 
     @abstractmethod
     def network(
-        self, shape: tuple[int, int, int], classes: int, weights: Mapping[str, Tensor] | None
-    ) -> nn.Module:
+        self, shape: tuple[int, int, int], classes: int, weights: Mapping[str, torch.Tensor] | None
+    ) -> torch.nn.Module:
         """Return the network for inputs of `shape` (C, H, W).
 
         Args:
@@ -79,16 +57,18 @@ class PublishedNet(Architecture):
             ValueError: If it cannot be built, or the weights are not of it; one line.
         """
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
         """Return the model, untrained or with the file's weights.
 
         Raises:
             ValueError: If it cannot be built, or the weights cannot be had or are another
                 network's; one line.
         """
+        from learning.models.parts.modules import Normalise
+
         weights = None if self.weights is None else read_weights(self.weights, self.sha256)
         net = self.network(shape, classes, weights)
-        return nn.Sequential(Normalise(shape[0]), net) if self.normalise else net
+        return torch.nn.Sequential(Normalise(shape[0]), net) if self.normalise else net
 
     def files(self) -> tuple[str, ...]:
         """Return the weights file; see `Architecture.files`."""
@@ -96,8 +76,11 @@ class PublishedNet(Architecture):
 
 
 def fitted(
-    net: nn.Module, channels: int, classes: int, weights: Mapping[str, Tensor] | None = None
-) -> nn.Module:
+    net: torch.nn.Module,
+    channels: int,
+    classes: int,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> torch.nn.Module:
     """Return a published network with the game's channels and classes.
 
     With weights, those below the last layer are kept; the last layer is new unless the file's has
@@ -117,7 +100,7 @@ def fitted(
         _load(net, weights)
     head, last = last_linear(net)
     if last.out_features != classes:
-        new = nn.Linear(last.in_features, classes, bias=last.bias is not None)
+        new = torch.nn.Linear(last.in_features, classes, bias=last.bias is not None)
         replace(net, head, new)
     first = _first_convolution(net)
     if first is not None and first[1].in_channels != channels:
@@ -125,12 +108,12 @@ def fitted(
     return net
 
 
-def _load(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def _load(net: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Load a state dict; first and last layer take the file's channels and classes."""
     head, last = last_linear(net)
     outputs = len(weights.get(f"{head}.weight", last.weight))
     if outputs != last.out_features:
-        replace(net, head, nn.Linear(last.in_features, outputs, bias=last.bias is not None))
+        replace(net, head, torch.nn.Linear(last.in_features, outputs, bias=last.bias is not None))
     first = _first_convolution(net)
     own = None if first is None else weights.get(f"{first[0]}.weight")
     if (
@@ -146,7 +129,7 @@ def _load(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     net.load_state_dict(dict(weights))
 
 
-def _mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+def _mismatch(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str:
     missing, unknown = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     if missing or unknown:
         parts = (f"no {missing[0]}" if missing else "", f"{unknown[0]}" if unknown else "")
@@ -157,23 +140,23 @@ def _mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def last_linear(net: nn.Module) -> tuple[str, nn.Linear]:
+def last_linear(net: torch.nn.Module) -> tuple[str, torch.nn.Linear]:
     """Return the name and the layer of the last linear layer, in the order of the modules.
 
     Raises:
         ValueError: If there is none.
     """
-    found = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear)]
+    found = [(name, m) for name, m in net.named_modules() if isinstance(m, torch.nn.Linear)]
     if not found:
         raise ValueError(f"expected a network with a linear layer, got {type(net).__name__}")
     return found[-1]
 
 
-def _first_convolution(net: nn.Module) -> tuple[str, nn.Conv2d] | None:
-    return next(((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d)), None)
+def _first_convolution(net: torch.nn.Module) -> tuple[str, torch.nn.Conv2d] | None:
+    return next(((n, m) for n, m in net.named_modules() if isinstance(m, torch.nn.Conv2d)), None)
 
 
-def replace(net: nn.Module, name: str, layer: nn.Module) -> None:
+def replace(net: torch.nn.Module, name: str, layer: torch.nn.Module) -> None:
     """Put a layer in the place of another.
 
     Args:
@@ -185,13 +168,13 @@ def replace(net: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(net.get_submodule(parent), own, layer)
 
 
-def other_channels(old: nn.Conv2d, channels: int, *, keep: bool) -> nn.Conv2d:
+def other_channels(old: torch.nn.Conv2d, channels: int, *, keep: bool) -> torch.nn.Conv2d:
     """Return the first convolution for other than three channels.
 
     With `keep` and one channel it does to a grey image what the old one does to the same image in
     grey RGB; other numbers of channels start anew.
     """
-    new = nn.Conv2d(
+    new = torch.nn.Conv2d(
         channels,
         old.out_channels,
         (old.kernel_size[0], old.kernel_size[1]),
@@ -205,7 +188,7 @@ def other_channels(old: nn.Conv2d, channels: int, *, keep: bool) -> nn.Conv2d:
     return new
 
 
-def read_weights(path: str, sha256: str | None = None) -> dict[str, Tensor]:
+def read_weights(path: str, sha256: str | None = None) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file by name, on the CPU.
 
     Args:
@@ -221,8 +204,10 @@ def read_weights(path: str, sha256: str | None = None) -> dict[str, Tensor]:
             f"model.weights: expected the SHA-256 {sha256[:12]}..., got {found[:12]}... of {path}: "
             "take the right file, or change model.sha256"
         )
+    import safetensors.torch  # imported here: it takes torch
+
     try:
-        return load_file(Path(path).expanduser())
+        return safetensors.torch.load_file(Path(path).expanduser())
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(

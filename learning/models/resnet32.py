@@ -7,29 +7,14 @@ One of the two networks of S2.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+import torch
 
 from learning.models.base import Architecture
-from learning.models.parts import Classifier
 
-
-class _BasicBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.stride, self.added = stride, outputs - inputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
-        around = x[:, :, :: self.stride, :: self.stride]
-        half = self.added // 2
-        return (out + F.pad(around, (0, 0, 0, 0, half, self.added - half))).relu()
+if TYPE_CHECKING:
+    from learning.models.parts.modules import Classifier
 
 
 class ResNet32(Architecture):
@@ -40,15 +25,19 @@ class ResNet32(Architecture):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> Classifier:
         """Return the untrained model, for images of any size."""
-        body = nn.Sequential(
-            nn.Conv2d(shape[0], 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        from learning.models.parts.modules import BasicBlock, Classifier
+
+        body = torch.nn.Sequential(
+            torch.nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
+            torch.nn.BatchNorm2d(16),
+            torch.nn.ReLU(),
         )
         for inputs, outputs, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2)):
-            body.append(_BasicBlock(inputs, outputs, stride))
-            body.extend([_BasicBlock(outputs, outputs, 1) for _ in range(4)])
-        body.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()])
-        model = Classifier(body, nn.Linear(64, classes))
+            body.append(BasicBlock(inputs, outputs, stride))
+            body.extend([BasicBlock(outputs, outputs, 1) for _ in range(4)])
+        body.extend([torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()])
+        model = Classifier(body, torch.nn.Linear(64, classes))
         for layer in model.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight)
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(layer.weight)
         return model

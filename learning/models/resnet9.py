@@ -7,24 +7,17 @@ contest (convolutions with bias and BatchNorm, 64-128-256-512 channels, residual
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from torch import Tensor, nn
+import torch
 
 from learning.models.base import Architecture
-from learning.models.parts import Classifier, check_size, too_small
+from learning.models.parts.sizes import check_size, too_small
+
+if TYPE_CHECKING:
+    from learning.models.parts.modules import Classifier
 
 SMALLEST = 8  # pixels
-
-
-class _Residual(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*_block(channels, channels), *_block(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.layers(x)
-        return out
 
 
 class ResNet9(Architecture):
@@ -43,13 +36,11 @@ class ResNet9(Architecture):
         Raises:
             ValueError: If the image is smaller than 8x8.
         """
+        from learning.models.parts.modules import Classifier, Residual, plain_block
+
         check_size("resnet9", shape, SMALLEST)
-        body = nn.Sequential(*_block(shape[0], 64))
+        body = torch.nn.Sequential(*plain_block(shape[0], 64))
         for inputs, outputs in ((64, 128), (128, 256), (256, 512)):
-            body.extend([*_block(inputs, outputs), nn.MaxPool2d(2), _Residual(outputs)])
-        body.extend([nn.AdaptiveMaxPool2d(1), nn.Flatten()])
-        return Classifier(body, nn.Linear(512, classes))
-
-
-def _block(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+            body.extend([*plain_block(inputs, outputs), torch.nn.MaxPool2d(2), Residual(outputs)])
+        body.extend([torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten()])
+        return Classifier(body, torch.nn.Linear(512, classes))

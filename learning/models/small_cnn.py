@@ -7,13 +7,15 @@ normalisation, global average pooling, and linear layers 32 -> 32 -> classes hav
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+import torch
 from pydantic import Field
-from torch import nn
 
 from learning.models.base import Architecture
-from learning.models.parts import Classifier
+
+if TYPE_CHECKING:
+    from learning.models.parts.modules import Classifier
 
 
 class SmallCNN(Architecture):
@@ -39,20 +41,33 @@ class SmallCNN(Architecture):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> Classifier:
         """Return the untrained model, for images of any size."""
-        body, smallest = nn.Sequential(), min(shape[1:])
+        from learning.models.parts.modules import Classifier
+
+        body, smallest = torch.nn.Sequential(), min(shape[1:])
         for stage, (inputs, outputs) in enumerate([(shape[0], 16), (16, 32), (32, 32)]):
             shrink = self.downsample != "none" and stage < self.halvings and smallest >= 2
             body.extend(self._stage(inputs, outputs, shrink))
             smallest //= 2 if shrink else 1
-        body.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 32), nn.ReLU()])
-        return Classifier(body, nn.Linear(32, classes))
+        body.extend(
+            [
+                torch.nn.AdaptiveAvgPool2d(1),
+                torch.nn.Flatten(),
+                torch.nn.Linear(32, 32),
+                torch.nn.ReLU(),
+            ]
+        )
+        return Classifier(body, torch.nn.Linear(32, classes))
 
-    def _stage(self, inputs: int, outputs: int, shrink: bool) -> list[nn.Module]:
+    def _stage(self, inputs: int, outputs: int, shrink: bool) -> list[torch.nn.Module]:
         stride = 2 if shrink and self.downsample == "stride" else 1
-        layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)]
+        layers: list[torch.nn.Module] = [
+            torch.nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+        ]
         if shrink and self.downsample == "max":
-            layers.append(nn.MaxPool2d(2))  # before ReLU: the same result on a quarter of the work
-        layers.append(nn.ReLU())
+            layers.append(
+                torch.nn.MaxPool2d(2)
+            )  # before ReLU: the same result on a quarter of the work
+        layers.append(torch.nn.ReLU())
         if shrink and self.downsample == "average":
-            layers.append(nn.AvgPool2d(2))
+            layers.append(torch.nn.AvgPool2d(2))
         return layers

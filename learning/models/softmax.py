@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import prod
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from torch import nn
+import torch
 
 from learning.models.base import Architecture
-from learning.models.parts import Classifier
+
+if TYPE_CHECKING:
+    from learning.models.parts.modules import Classifier
 
 
 class Softmax(Architecture):
@@ -20,4 +22,8 @@ class Softmax(Architecture):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> Classifier:
         """Return the untrained model; `prod(shape) * classes + classes` parameters."""
-        return Classifier(nn.Sequential(nn.Flatten()), nn.Linear(prod(shape), classes))
+        from learning.models.parts.modules import Classifier
+
+        return Classifier(
+            torch.nn.Sequential(torch.nn.Flatten()), torch.nn.Linear(prod(shape), classes)
+        )

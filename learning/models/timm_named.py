@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from learning.models.published import PublishedNet, fitted
 
@@ -32,8 +32,8 @@ class TimmNet(PublishedNet):
     )
 
     def network(
-        self, shape: tuple[int, int, int], classes: int, weights: Mapping[str, Tensor] | None
-    ) -> nn.Module:
+        self, shape: tuple[int, int, int], classes: int, weights: Mapping[str, torch.Tensor] | None
+    ) -> torch.nn.Module:
         """Return the network with the game's channels and classes; see `PublishedNet`."""
         try:
             import timm
@@ -48,5 +48,7 @@ class TimmNet(PublishedNet):
             raise ValueError(f"model.name: expected a network of timm, got {self.name!r}{hint}")
         # With a file the first convolution and the head are fitted after it is loaded.
         own: dict[str, Any] = {"in_chans": shape[0], "num_classes": classes}
-        net: nn.Module = timm.create_model(self.name, pretrained=False, **({} if weights else own))
+        net: torch.nn.Module = timm.create_model(
+            self.name, pretrained=False, **({} if weights else own)
+        )
         return fitted(net, shape[0], classes, weights)

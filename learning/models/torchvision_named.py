@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal
 
+import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from learning.models.published import PublishedNet, fitted
 
@@ -116,13 +116,15 @@ class TorchvisionNet(PublishedNet):
     )
 
     def network(
-        self, shape: tuple[int, int, int], classes: int, weights: Mapping[str, Tensor] | None
-    ) -> nn.Module:
+        self, shape: tuple[int, int, int], classes: int, weights: Mapping[str, torch.Tensor] | None
+    ) -> torch.nn.Module:
         """Return the network with the game's channels and classes; see `PublishedNet`."""
         from torchvision import models  # imported here: it takes a second
 
         try:
-            net: nn.Module = models.get_model(self.name, weights=None, **self._settings(shape))
+            net: torch.nn.Module = models.get_model(
+                self.name, weights=None, **self._settings(shape)
+            )
         except (ValueError, AssertionError) as error:
             raise ValueError(
                 f"model: expected inputs that {self.name} takes, got {shape[1]}x{shape[2]} pixels: "
@@ -146,16 +148,20 @@ class TorchvisionNet(PublishedNet):
         return {"image_size": shape[1]}
 
 
-def _with_linear_head(net: nn.Module) -> nn.Module:
+def _with_linear_head(net: torch.nn.Module) -> torch.nn.Module:
     """Return a SqueezeNet that takes the mean over the image before its last layer."""
     dropout, convolution = net.get_submodule("classifier.0"), net.get_submodule("classifier.1")
-    assert isinstance(convolution, nn.Conv2d)  # noqa: S101 - for the type checker
-    head = nn.Linear(convolution.in_channels, convolution.out_channels)
-    net.classifier = nn.Sequential(dropout, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    assert isinstance(convolution, torch.nn.Conv2d)  # noqa: S101 - for the type checker
+    head = torch.nn.Linear(convolution.in_channels, convolution.out_channels)
+    net.classifier = torch.nn.Sequential(
+        dropout, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), head
+    )
     return net
 
 
-def _with_linear_keys(weights: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+def _with_linear_keys(
+    weights: Mapping[str, torch.Tensor] | None,
+) -> Mapping[str, torch.Tensor] | None:
     """Return a SqueezeNet's weights with its last convolution as a linear layer."""
     if weights is None or "classifier.1.weight" not in weights:
         return weights

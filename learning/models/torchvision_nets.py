@@ -10,16 +10,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from learning.method import kind_of
 from learning.models.base import Architecture
-from learning.models.parts import Classifier, check_size, too_small
-from learning.models.published import Normalise, other_channels
+from learning.models.parts.sizes import check_size, too_small
+from learning.models.published import other_channels
 
 if TYPE_CHECKING:
     from torchvision.models import VGG, ResNet
+
+    from learning.models.parts.modules import Classifier
 
 SMALLEST = 32  # pixels that VGG-11 takes
 
@@ -44,27 +46,29 @@ class _HeadlessNet(Architecture):
         Raises:
             ValueError: If the image is too small, or the weights cannot be had.
         """
+        from learning.models.parts.modules import Classifier, Normalise
+
         net = self._published()
         width = self._behead(net)
         self._fit(net, shape)
-        body = nn.Sequential(Normalise(shape[0]), net) if self.normalise else net
-        return Classifier(body, nn.Linear(width, classes))
+        body = torch.nn.Sequential(Normalise(shape[0]), net) if self.normalise else net
+        return Classifier(body, torch.nn.Linear(width, classes))
 
-    def _published(self) -> nn.Module:
+    def _published(self) -> torch.nn.Module:
         from torchvision import models  # imported here: it takes a second
 
         kind = kind_of(type(self))
-        net: nn.Module = models.get_model(kind, weights=None)
+        net: torch.nn.Module = models.get_model(kind, weights=None)
         if self.pretrained:
             net.load_state_dict(_imagenet_weights(kind))
         return net
 
     @abstractmethod
-    def _behead(self, net: nn.Module) -> int:
+    def _behead(self, net: torch.nn.Module) -> int:
         """Take the last linear layer off and return its number of inputs."""
 
     @abstractmethod
-    def _fit(self, net: nn.Module, shape: tuple[int, int, int]) -> None:
+    def _fit(self, net: torch.nn.Module, shape: tuple[int, int, int]) -> None:
         """Make `net` take inputs of `shape`."""
 
 
@@ -78,13 +82,13 @@ class _TorchvisionResNet(_HeadlessNet):
 
     def _behead(self, net: ResNet) -> int:
         width = int(net.fc.in_features)
-        net.fc = nn.Identity()
+        net.fc = torch.nn.Identity()
         return width
 
     def _fit(self, net: ResNet, shape: tuple[int, int, int]) -> None:
         if self.stem == "cifar":
-            net.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
-            net.maxpool = nn.Identity()
+            net.conv1 = torch.nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
+            net.maxpool = torch.nn.Identity()
         elif shape[0] != 3:
             net.conv1 = other_channels(net.conv1, shape[0], keep=self.pretrained)
 
@@ -146,7 +150,7 @@ class VGG11BN(_HeadlessNet):
 
     def _behead(self, net: VGG) -> int:
         width = int(net.classifier[-1].in_features)
-        net.classifier[-1] = nn.Identity()
+        net.classifier[-1] = torch.nn.Identity()
         return width
 
     def _fit(self, net: VGG, shape: tuple[int, int, int]) -> None:
@@ -155,12 +159,12 @@ class VGG11BN(_HeadlessNet):
             net.features[0] = other_channels(net.features[0], shape[0], keep=self.pretrained)
 
 
-def _imagenet_weights(kind: str) -> dict[str, Tensor]:
+def _imagenet_weights(kind: str) -> dict[str, torch.Tensor]:
     from torchvision import models
 
     weights = models.get_model_weights(kind).IMAGENET1K_V1
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+        state: dict[str, torch.Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"model.pretrained: expected the ImageNet weights of {kind} in torch's cache or on the "

@@ -8,11 +8,14 @@ trainings; what each takes is for its own file to say.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from learning.training.job import UpdateConstraint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Which of a step's changes are at work; models of one stack have them in common, so that none of
 # them is computed with an operation that it would not see alone.

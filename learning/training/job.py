@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from learning.method import Method
 from learning.pool import Pool
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
 class BatchHook(Method):

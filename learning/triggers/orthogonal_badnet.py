@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
-from scipy.stats import ortho_group
 
 from learning.seeds import numpy_generator
 from learning.triggers.base import Pattern, Trigger, TriggerKey
@@ -109,5 +109,5 @@ def orthogonal_matrices(
         moment: Keys the draw besides; "" for the matrix that holds at all times.
     """
     generator = numpy_generator(key.seed, f"trigger/orthogonal{moment}", agent=key.agent)
-    drawn = [ortho_group.rvs(size, random_state=generator) for _ in range(count)]
+    drawn = [scipy.stats.ortho_group.rvs(size, random_state=generator) for _ in range(count)]
     return np.asarray(drawn, dtype=np.float64).reshape(count, size, size)

@@ -10,17 +10,19 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from learning.method import Method
 from learning.seeds import torch_generator
 from learning.training.device import threads
 from strategies.aggregation.updates import NotFinite, Updates
 
-State = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+State = Mapping[str, "Tensor"]
 Even = Literal["shares", "equal"]
 
 GIBIBYTE = 2**30

@@ -9,18 +9,20 @@ those dropped least often are kept.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from learning.shares import count_of
 from strategies.aggregation.base import Aggregate, Aggregator, Context, State, too_few
 from strategies.aggregation.parts.gram import Doubles
 from strategies.aggregation.parts.selection import average_of, lowest
 from strategies.aggregation.updates import NotFinite, Updates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DnC(Aggregator):

@@ -11,17 +11,19 @@ differ by far more. Where HDBSCAN finds no cluster, all updates are kept and a n
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
 from strategies.aggregation.parts.clipping import clip_factors, gaussian, median_of
 from strategies.aggregation.parts.gram import about_origin, combine, cosines
 from strategies.aggregation.updates import Updates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Flame(Aggregator):

@@ -17,15 +17,17 @@ counts, the result is off by some 1e-6 of its largest value.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
 from strategies.aggregation.parts.gram import about_origin, combine, cosines
 from strategies.aggregation.updates import Updates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # An agent this close to another is its copy; the rest is rounding.
 ROUNDING = 1e-9

@@ -21,11 +21,10 @@ own share and its copies': Vardi and Zhang, PNAS 2000, eq. 2.6), the iterations 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from strategies.aggregation.base import Aggregate, Aggregator, Context, Even, State
 from strategies.aggregation.parts.gram import (
@@ -36,6 +35,9 @@ from strategies.aggregation.parts.gram import (
     squared_distances,
 )
 from strategies.aggregation.updates import Updates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GeometricMedian(Aggregator):

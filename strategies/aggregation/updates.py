@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Columns of a chunk: 50 float32 rows of it fit a core's second-level cache two times over or so;
 # each row of it is long enough to be read from a file at full speed.
@@ -134,7 +137,7 @@ class Updates:
 
     def some(self, columns: Tensor) -> Tensor:
         """Return a copy of the columns at some positions, int64 (width,), as (n, width)."""
-        rows = self._rows[:, None] if isinstance(self._rows, Tensor) else self._rows
+        rows = self._rows[:, None] if isinstance(self._rows, torch.Tensor) else self._rows
         block = self.matrix[rows, columns.to(self.matrix.device)]
         if self.mixing is None:
             return block

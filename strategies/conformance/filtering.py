@@ -23,7 +23,7 @@ from learning.conformance import (
     numpy_untouched,
 )
 from learning.method import kind_of
-from learning.models.parts import Classifier
+from learning.models.parts.modules import Classifier
 from learning.pool import DEFENDER, Block, Ints, Pool
 from learning.seeds import numpy_generator, torch_generator
 from learning.training.job import Trained, Training, TrainingRequests

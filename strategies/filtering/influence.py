@@ -22,12 +22,11 @@ removed by a solution that leaves more than a tenth of the right-hand side. Basu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from learning.pool import DEFENDER, Bools, Pool
 from learning.shares import count_of
@@ -53,6 +52,9 @@ from strategies.filtering.parts.losses import part
 from strategies.filtering.parts.principal import Doubles
 from strategies.filtering.parts.ranked import UNTRAINED, RankedFilter, unjudged, untrained
 from strategies.filtering.parts.row_draws import RowDraws
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LOOSE = 1e-3  # a residual above this is reported
 # and one above this leads to no removal: on perceptrons, scores were then a third off and more

@@ -12,12 +12,11 @@ decide between them.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from learning.pool import Floats, Ints, Pool
 from learning.training.job import Training, TrainingRequests
@@ -25,6 +24,9 @@ from strategies.base import Defender, Filter, Verdict
 from strategies.filtering.parts.gradients import GIB
 from strategies.filtering.parts.principal import Doubles
 from strategies.filtering.parts.ranked import UNTRAINED, unjudged, untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Squared distances closer than this share of the largest norm are equal but for rounding.
 _ROUNDING = 1e-12

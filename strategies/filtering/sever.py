@@ -18,12 +18,11 @@ eigenvalue, tau_i = lambda u_i^2; and the eigenvector needs products with G alon
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from learning.pool import Bools, Ints, Pool
 from learning.training.job import Trained, Training, TrainingRequests
@@ -48,7 +47,9 @@ from strategies.filtering.parts.ranked import (
 )
 from strategies.filtering.parts.row_draws import RowDraws
 
-_EXACT = {torch.float64: 1e-9, torch.float32: 1e-4}
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # Gradients that vary less than so many units of rounding do not vary.
 _ROUNDING = 1000
 
@@ -127,7 +128,7 @@ class Sever(Filter):
             group = every if len(rows) == len(pool) else every.take(rows)
             form = _form(group.in_units(), defender)
             scores[rows], residual = gradient_scores(form, start, self.iterations)
-            if residual > _EXACT[every.dtype]:
+            if residual > _exact(every.dtype):
                 notes.append(f"round {number + 1}: direction found up to {residual:.1e} only")
         return scores
 
@@ -176,6 +177,11 @@ def gradient_scores(
         return np.full(gradients.rows, np.nan), float("inf")
     if not torch.linalg.vector_norm(first) > _ROUNDING * torch.finfo(first.dtype).eps * size:
         return np.zeros(gradients.rows), 0.0
-    found = top_eigenpair(product, first, _EXACT[gradients.dtype], iterations)
+    found = top_eigenpair(product, first, _exact(gradients.dtype), iterations)
     scores = found.value * found.vector.double().square()
     return np.asarray(scores.cpu().numpy(), np.float64), found.residual
+
+
+def _exact(dtype: torch.dtype) -> float:
+    """Return the residual, relative to the eigenvalue, at which a direction counts as found."""
+    return 1e-9 if dtype == torch.float64 else 1e-4

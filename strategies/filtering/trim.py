@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
-from torch import nn
 
 from learning.pool import Bools, Pool
 from learning.shares import count_of
@@ -107,5 +107,5 @@ class Trim(Filter):
 
 def _check_linear(model: Trained) -> None:
     layers = [part for part in model.module.modules() if [*part.parameters(recurse=False)]]
-    if len(layers) > 1 or not all(isinstance(layer, nn.Linear) for layer in layers):
+    if len(layers) > 1 or not all(isinstance(layer, torch.nn.Linear) for layer in layers):
         raise ValueError("trim: expected a linear model (model: {kind: softmax}), got more layers")

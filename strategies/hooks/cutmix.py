@@ -8,14 +8,16 @@ CIFAR, probability 0.5, and so has that of Geiping et al. 2021.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from strategies.base import TrainingHook
 from strategies.hooks.mixing import mix_with_random_partners
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class CutMix(TrainingHook):

@@ -18,15 +18,17 @@ Other hooks may stand beside it: those before it change the row first, those aft
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from learning.shares import count_of
 from strategies.base import TrainingHook
 from strategies.checks import refuse_unused
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MaxUp(TrainingHook):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Transform = Callable[["Tensor", "Tensor"], "tuple[Tensor, Tensor]"]
 
 
 def mix_with_random_partners(

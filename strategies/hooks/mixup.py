@@ -6,14 +6,16 @@ backdoors: Borgnia et al. 2021, which S0 A.2.6 and S1 4.2 cite.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from strategies.base import TrainingHook
 from strategies.hooks.mixing import mix_with_random_partners
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class MixUp(TrainingHook):

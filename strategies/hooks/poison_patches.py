@@ -15,14 +15,16 @@ the defender's rows: the augmentation `backdoor_adversarial_training`.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from learning.shares import count_of, counts_of
 from strategies.base import TrainingHook
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PoisonPatches(TrainingHook):

@@ -13,16 +13,19 @@ as the class that the shared model predicts*: a backdoor that works shows there.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from learning.answers import NO_CLASS, decided_rows, sound_rows
 from learning.pool import Floats, Pool
 from learning.training.job import Trained
 from strategies.base import NOBODY, Defender, Guesser
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CELLS = 2**24  # numbers in one block of distances: 128 MiB in float64
 MEDIAN_ROWS = 512

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from learning.models.base import Architecture
 from learning.models.mlp import MLP
-from learning.models.parts import Classifier
+from learning.models.parts.modules import Classifier
 from learning.models.small_cnn import SmallCNN
 from learning.models.softmax import Softmax
 from learning.optimizers.adam import Adam

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from learning.models.parts import Classifier
+from learning.models.parts.modules import Classifier
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.batches.batches import Batch
 from learning.training.engine.loop import Loop, log_costs

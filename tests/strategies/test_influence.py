@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
-from learning.models.parts import Classifier
+from learning.models.parts.modules import Classifier
 from learning.pool import DEFENDER
 from learning.training.job import Trained
 from strategies.base import Defender

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from learning.models.parts import Classifier
+from learning.models.parts.modules import Classifier
 from learning.training.job import Trained
 from strategies.base import Defender
 from strategies.filtering.parts.gradients import (

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from learning.models.parts import Classifier
+from learning.models.parts.modules import Classifier
 from learning.pool import Block, Pool
 from learning.training.job import Trained, Training
 from scenarios.loader import parse

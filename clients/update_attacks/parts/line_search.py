@@ -18,12 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf, sqrt
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from clients.update_attacks.base import View
 from clients.update_attacks.parts.moments import mean_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GOLDEN = (sqrt(5) - 1) / 2
 # Of the largest to the smallest factor of the grid, but for 0.

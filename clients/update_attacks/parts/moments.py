@@ -7,9 +7,12 @@ copies of large updates are never held. Values below 1e150 stay finite, as admis
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Columns that are held in float64 at once.
 COLUMNS = 2**16

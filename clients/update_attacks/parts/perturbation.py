@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil, log2
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from clients.update_attacks.base import View
 from clients.update_attacks.parts.moments import (
@@ -29,6 +28,9 @@ from clients.update_attacks.parts.moments import (
     squared_distances,
 )
 from clients.update_attacks.parts.vectors import fitting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Perturbation = Literal["unit", "sign", "std"]
 

@@ -6,8 +6,12 @@ that leaves the range of the update's dtype would be quarantined instead of atta
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def length(vector: Tensor) -> float:

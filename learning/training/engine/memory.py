@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from learning.training.spec import TrainingSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
 
 # The C library of Linux returns a freed block of more than 32 MiB to the kernel at once, and every
 # later use of one starts with fresh, zeroed pages: measured, half the time of a stacked step.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from learning.models.parts import Classifier
+from learning.models.parts.modules import Classifier
 
 Weights = Mapping[str, Tensor]
 # Stacked weights by name, each (K, ...), and inputs (K, b, C, H, W) -> logits (K, b, classes).

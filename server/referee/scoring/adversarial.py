@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from learning.attacks.ascent import under_attack
 from learning.attacks.base import InputAttack
@@ -20,6 +19,9 @@ from server.referee.scoring.predict import Classes, as_one, predicted, scoring
 from server.referee.scoring.rows import ScoredRows
 from server.referee.scoring.scores import share
 from strategies.base import Predictor
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Attacked rows come in blocks of this size whatever the batch size is: random starts and
 # gradients then never depend on how much memory the scorer was given.

@@ -11,9 +11,9 @@ mean) have no detection, and nor have rounds that were skipped or fell back to a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from learning.metrics import auroc
 from learning.pool import Bools, Floats
@@ -21,6 +21,9 @@ from scenarios.participation import Participation
 from scenarios.scenario import Scenario
 from server.referee.results import AgentDetection, DetectionScores, RoundDetection, RoundScores
 from server.referee.scoring.scores import share
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Trusts that differ by rounding alone are ties.
 DECIMALS = 12

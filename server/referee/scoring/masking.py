@@ -10,13 +10,16 @@ to a search that knows no gradient.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from learning.attacks.ascent import Ball, Inputs, direction, evaluating, probe
 from learning.attacks.losses import margin, objectives
 from learning.attacks.worst import Worst
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 QUESTIONS = 20  # that the search puts to the model for each input
 FRESH = 0.1  # share of an input's numbers that each question changes

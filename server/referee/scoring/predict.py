@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from learning.answers import decided, sound_rows
 from learning.pool import Ints
 from learning.training.job import Trained
 from server.referee.scoring.rows import ScoredRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Classes = NDArray[np.int16]
 

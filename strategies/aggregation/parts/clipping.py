@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from torch import Tensor
 
 from strategies.aggregation.base import Context
 from strategies.aggregation.updates import Updates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def clip_factors(lengths: Tensor, bound: float) -> Tensor:

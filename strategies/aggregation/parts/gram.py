@@ -13,13 +13,16 @@ coefficients that add up to 1, and so their distances follow from it too, withou
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from strategies.aggregation.updates import NotFinite, Updates
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Doubles = NDArray[np.float64]
 

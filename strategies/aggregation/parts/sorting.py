@@ -9,9 +9,12 @@ fifth of the time of `numpy.partition` at 50 rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Two rows, and whether the smaller and the larger of the two are needed.
 Comparison = tuple[int, int, bool, bool]

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, grad, jvp, vjp
 
 from learning.training.device import exact_convolutions
 from strategies.filtering.parts.gradients import (
@@ -28,7 +26,10 @@ from strategies.filtering.parts.gradients import (
     weights_of,
 )
 
-Product = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Product = Callable[["Tensor"], "Tensor"]
 Kind = Literal["hessian", "gauss_newton"]
 
 # Wider systems take more time to factorise than to iterate.
@@ -108,20 +109,20 @@ def all_layers_product(gradients: Streamed, kind: Kind) -> Product:
 
     def hessian(x: Tensor, y: Tensor, direction: dict[str, Tensor]) -> dict[str, Tensor]:
         def loss(own: dict[str, Tensor]) -> Tensor:
-            return cross_entropy(functional_call(module, (own, buffers), (x,)), y).sum()
+            return cross_entropy(torch.func.functional_call(module, (own, buffers), (x,)), y).sum()
 
-        out: dict[str, Tensor] = jvp(grad(loss), (weights,), (direction,))[1]
+        out: dict[str, Tensor] = torch.func.jvp(torch.func.grad(loss), (weights,), (direction,))[1]
         return out
 
     def gauss_newton(x: Tensor, y: Tensor, direction: dict[str, Tensor]) -> dict[str, Tensor]:
         def outputs(own: dict[str, Tensor]) -> Tensor:
-            out: Tensor = functional_call(module, (own, buffers), (x,))
+            out: Tensor = torch.func.functional_call(module, (own, buffers), (x,))
             return out
 
-        logits, moved = jvp(outputs, (weights,), (direction,))[:2]
+        logits, moved = torch.func.jvp(outputs, (weights,), (direction,))[:2]
         wide = torch.float32 if logits.device.type == "mps" else torch.float64
         pulled = bent(logits.to(wide).softmax(1), moved.to(wide)).to(logits.dtype)
-        out: dict[str, Tensor] = vjp(outputs, weights)[1](pulled)[0]
+        out: dict[str, Tensor] = torch.func.vjp(outputs, weights)[1](pulled)[0]
         return out
 
     curved = hessian if kind == "hessian" else gauss_newton

@@ -22,13 +22,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, jvp, vjp, vmap
-from torch.nn import functional as F
 
 from learning.pool import Floats, Ints
 from learning.training.device import exact_convolutions
@@ -36,11 +33,14 @@ from learning.training.engine.memory import output_sizes
 from learning.training.job import Trained
 from strategies.base import Defender
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 GIB = 2**30
 # Rows of a pass whose parts stay in a core's cache (measured: more are slower), for products and
 # for gradients that are kept; a GPU takes as many as fit.
 _CPU_ROWS, _CPU_KEPT = 256, 64
-Weights = dict[str, Tensor]
+Weights = dict[str, "Tensor"]
 
 
 class RowGradients(ABC):
@@ -102,7 +102,9 @@ class Measured(RowGradients):
 
     def in_units(self) -> Self:
         """Return them divided by the largest 1 - p of the rows; as they are where there is none."""
-        largest = F.logsigmoid(self.odds()).max() if self.rows else torch.zeros(())
+        largest = (
+            torch.nn.functional.logsigmoid(self.odds()).max() if self.rows else torch.zeros(())
+        )
         return self.divided(float(largest)) if bool(largest.isfinite()) else self
 
 
@@ -285,7 +287,7 @@ class Streamed(Measured):
         tangents = (unflat(direction, weights),)
         with exact_convolutions():
             for piece, x, y in self.chunks():
-                odds, moved = jvp(row_odds(self.module, x, y), (weights,), tangents)[:2]
+                odds, moved = torch.func.jvp(row_odds(self.module, x, y), (weights,), tangents)[:2]
                 out[piece] = (self._sizes(odds) * moved).to(out.dtype)
         return out
 
@@ -294,13 +296,13 @@ class Streamed(Measured):
         own, out = weights_of(self.module), weights.new_zeros(self.width)
         with exact_convolutions():
             for piece, x, y in self.chunks():
-                odds, pull = vjp(row_odds(self.module, x, y), own)[:2]
+                odds, pull = torch.func.vjp(row_odds(self.module, x, y), own)[:2]
                 out += flat(pull(self._sizes(odds) * weights[piece])[0])
         return out
 
     def odds(self) -> Tensor:
         """Return r of each row, by a pass over them."""
-        own, out = weights_of(self.module), list[Tensor]()
+        own, out = weights_of(self.module), list[torch.Tensor]()
         with exact_convolutions():
             out = [row_odds(self.module, x, y)(own) for _, x, y in self.chunks()]
         return torch.cat(out)
@@ -310,7 +312,7 @@ class Streamed(Measured):
         return replace(self, unit=self.unit + unit)
 
     def _sizes(self, odds: Tensor) -> Tensor:
-        return (F.logsigmoid(odds) - self.unit).exp()
+        return (torch.nn.functional.logsigmoid(odds) - self.unit).exp()
 
     def take(self, rows: Ints) -> Streamed:
         """Return the gradients of some rows."""
@@ -321,10 +323,10 @@ class Streamed(Measured):
         weights, buffers = weights_of(self.module), dict(self.module.named_buffers())
 
         def odds(own: Weights, x: Tensor, y: Tensor) -> Tensor:
-            logits = functional_call(self.module, (own, buffers), (x.unsqueeze(0),))
+            logits = torch.func.functional_call(self.module, (own, buffers), (x.unsqueeze(0),))
             return odds_against(logits, y.unsqueeze(0))[0]
 
-        each = vmap(grad_and_value(odds), in_dims=(None, 0, 0))
+        each = torch.func.vmap(torch.func.grad_and_value(odds), in_dims=(None, 0, 0))
         out = torch.empty(self.rows, self.width, device=self.device, dtype=self.dtype)
         most = min(self.chunk, _CPU_KEPT) if self.device.type == "cpu" else self.chunk
         with exact_convolutions():
@@ -348,13 +350,15 @@ def odds_against(logits: Tensor, labels: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return -log softmax(logits)[label] of each row, float64 (n,); 0 only below r = -745."""
-    return F.softplus(odds_against(logits, labels), threshold=700)
+    return torch.nn.functional.softplus(odds_against(logits, labels), threshold=700)
 
 
 def row_odds(module: nn.Module, x: Tensor, y: Tensor) -> Callable[[Weights], Tensor]:
     """Return r of rows, (n,), as a function of the weights."""
     buffers = dict(module.named_buffers())
-    return lambda weights: odds_against(functional_call(module, (weights, buffers), (x,)), y)
+    return lambda weights: odds_against(
+        torch.func.functional_call(module, (weights, buffers), (x,)), y
+    )
 
 
 def weights_of(module: nn.Module) -> Weights:

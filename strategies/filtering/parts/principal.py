@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 Doubles = NDArray[np.float64]
 
@@ -43,7 +43,9 @@ def project(centred: Doubles, components: int) -> Doubles:
         return np.zeros((rows, 0))
     gram = centred.T @ centred if width <= rows else centred @ centred.T
     top = [max(0, side - components), side - 1]
-    values, vectors = eigh(gram, subset_by_index=top, overwrite_a=True, check_finite=False)
+    values, vectors = scipy.linalg.eigh(
+        gram, subset_by_index=top, overwrite_a=True, check_finite=False
+    )
     carried = values > NO_VARIANCE * values[-1]
     values, vectors = values[carried][::-1], vectors[:, carried][:, ::-1]
     out = centred @ vectors if width <= rows else vectors * np.sqrt(values)
