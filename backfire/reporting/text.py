@@ -21,7 +21,7 @@ _WIDTHS: Final = (("ijlI|'.,:;!() ", 0.32), ("frt-[]/", 0.41), ("w", 0.82), ("mM
 
 # Words written from right to left, which must not drag the numbers beside them along.
 _LETTER = r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]"
-_MINUS = re.compile(r"(?<=[ (])-(?=\d)")
+_MINUS = re.compile(r"(?<=[ (\[])-(?=\d)")
 _RIGHT_TO_LEFT = re.compile(rf"{_LETTER}(?:[^A-Za-z0-9]*{_LETTER})*")
 
 
@@ -33,7 +33,8 @@ def plain(text: object, limit: int = MAX_NAME) -> str:
 def sentence(text: object) -> str:
     """Return a foreign sentence for the page.
 
-    Numbers keep their units on the same line and have a minus that is no hyphen, and words from right to left are isolated.
+    Numbers keep their units on the same line and have a minus that is no hyphen; words from right
+    to left are isolated.
     """
     shown = _MINUS.sub("−", plain(text, 4000)).replace(" %", f"{THIN}%")
     return _RIGHT_TO_LEFT.sub(lambda found: f"\u2068{found[0]}\u2069", shown)

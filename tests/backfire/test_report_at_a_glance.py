@@ -7,10 +7,16 @@ from itertools import pairwise
 
 import pytest
 from report_fixture import Maker, gallery, scenario, write_folder
+from sweep_fixture import sweep, write
 
+from backfire.evidence.estimates import estimate
+from backfire.evidence.published.sweep_table import read_sweep
 from backfire.reporting import render
 from backfire.reporting.charts.names import CurveEnd, end_names
 from backfire.reporting.charts.rounds import round_chart
+from backfire.reporting.charts.series import PlottedLine, Point, series_chart
+from backfire.reporting.sweeps import page as sweep_page
+from backfire.reporting.sweeps.figures import curves
 from backfire.reporting.text import aside, layout, sentence, width
 from server.referee.results import RoundScores
 from server.referee.scoring.scores import share
@@ -39,8 +45,8 @@ def test_what_stands_in_brackets_at_the_end_of_a_clause_is_set_small():
 
 
 def test_a_minus_is_no_hyphen_and_a_name_keeps_its_own():
-    assert sentence("mallory-01 (-1.9 points, -17.5 to 13.8), 1-2") == (
-        "mallory-01 (−1.9 points, −17.5 to 13.8), 1-2"
+    assert sentence("mallory-01 (-1.9 points, -17.5 to 13.8) [-2 to 1], 1-2") == (
+        "mallory-01 (−1.9 points, −17.5 to 13.8) [−2 to 1], 1-2"
     )
 
 
@@ -91,6 +97,17 @@ def test_curves_carry_their_agents_names_none_over_another():
     assert all(below - above >= 11.9 for above, below in pairwise(heights))
 
 
+def test_curves_of_a_sweep_are_named_at_their_ends():
+    def line(name, *values):
+        return PlottedLine(name, "c0", [Point(k, estimate([v])) for k, v in enumerate(values)])
+
+    lines = [line("krum", 0.9, 0.2), line("median", 0.1, 0.8)]
+    names = named(str(series_chart(lines, "attackers", [1, 5], "x")))
+    assert set(names) == {"krum", "median"}
+    assert names["median"][0] < names["krum"][0]
+    assert not named(str(series_chart(lines[:1], "attackers", [1, 5], "x")))
+
+
 def test_of_many_agents_the_groups_are_named():
     agents = [f"mal-{k}" for k in range(30)]
     groups = {name: "one" if k < 20 else "two" for k, name in enumerate(agents)}
@@ -118,3 +135,14 @@ def test_a_report_of_the_quickstarts_size_prints_on_eight_pages(tmp_path):
     )
     pages = len(re.findall(rb"/Type\s*/Page[^s]", pdf.read_bytes()))
     assert 1 < pages <= 8
+
+
+@pytest.mark.parametrize("first", [1, 3, 100])
+def test_a_sweep_draws_each_curve_once_and_the_first_on_top(tmp_path, monkeypatch, first):
+    monkeypatch.setattr(sweep_page, "FIRST_FIGURES", first)
+    table = read_sweep(write(tmp_path, sweep()))[1]
+    text = sweep_page.page(table)
+    drawn = [figure.chart for group in curves(table) for figure in group.figures]
+    assert len(drawn) > 3
+    assert all(text.count(chart) == 1 for chart in drawn)
+    assert text.index(drawn[0]) < text.index("<nav")

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from backfire.evidence.estimates import Estimate
 from backfire.evidence.words import reach_words
+from backfire.reporting.charts.names import ROOM, CurveEnd, end_names
 from backfire.reporting.charts.svg import WIDTH, Scale, element, line, picture, text
 from backfire.reporting.text import fitted, percent, plain
 
@@ -66,9 +67,20 @@ def series_chart(
         low: Where the axis of the score begins; see `bottom`.
     """
     y = Scale(HEIGHT, 10.0, low, 1.0)
-    places = _places(values)
+    end = WIDTH - (ROOM + 4 if len(lines) > 1 else 6)
+    places = _places(values, end - 10)
     drawn = [_line(curve, places, y, k, len(lines)) for k, curve in enumerate(lines)]
-    return picture(HEIGHT + 34, label, _axes(axis, values, places, y), *drawn)
+    names = end_names(_ends(lines, y) if len(lines) > 1 else [], end + 4, y.end, y.start)
+    return picture(HEIGHT + 34, label, _axes(axis, values, places, y, end), *drawn, names)
+
+
+def _ends(lines: Sequence[PlottedLine], y: Scale) -> list[CurveEnd]:
+    """Return where each curve ends; curves without a value have no end."""
+    last = [
+        (curve, [one.found.value for one in curve.points if one.found.value is not None])
+        for curve in lines
+    ]
+    return [CurveEnd(curve.name, y(known[-1]), curve.colour) for curve, known in last if known]
 
 
 def bottom(lines: Sequence[PlottedLine]) -> float:
@@ -87,9 +99,9 @@ def bottom(lines: Sequence[PlottedLine]) -> float:
     return 0.0 if lowest < 0.55 else math.floor(lowest * 10 - 0.5) / 10
 
 
-def _places(values: Sequence[Value]) -> list[float]:
+def _places(values: Sequence[Value], end: float) -> list[float]:
     """Return where the values stand: to scale where they are numbers in order, else evenly."""
-    start, end = LEFT + 10, WIDTH - 16
+    start = LEFT + 10
     even = Scale(start, end, 0.0, float(max(len(values) - 1, 1)))
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values) or len(numbers) < 2 or numbers != sorted(set(numbers)):
@@ -100,11 +112,13 @@ def _places(values: Sequence[Value]) -> list[float]:
     return [to_scale(value) for value in numbers]
 
 
-def _axes(axis: str, values: Sequence[Value], places: Sequence[float], y: Scale) -> Markup:
+def _axes(
+    axis: str, values: Sequence[Value], places: Sequence[float], y: Scale, end: float
+) -> Markup:
     parts = []
     for value in y.ticks(4):
         style = "base" if value == 0 and y.low < 0 else "grid"
-        parts.append(line(LEFT, y(value), WIDTH - 6, y(value), style))
+        parts.append(line(LEFT, y(value), end, y(value), style))
         shown = f"{100 * value:g} %".replace("-", "−")
         parts.append(text(LEFT - 6, y(value) + 4, shown, "axis", "end"))
     step = -(-len(values) // MAX_TICKS)
@@ -116,7 +130,7 @@ def _axes(axis: str, values: Sequence[Value], places: Sequence[float], y: Scale)
             continue
         parts.append(text(places[k], y.start + 15, words, "axis", "middle"))
         last = places[k]
-    parts.append(text((LEFT + WIDTH) / 2, y.start + 30, plain(axis, 60), "axis", "middle"))
+    parts.append(text((LEFT + end) / 2, y.start + 30, plain(axis, 60), "axis", "middle"))
     return Markup("").join(parts)
 
 

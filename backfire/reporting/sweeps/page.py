@@ -26,6 +26,8 @@ from server.store.atomic import write_bytes
 
 REPORT: Final = "report.html"
 MAX_LINES: Final = 400
+# A row of cards on the first screen.
+FIRST_FIGURES: Final = 3
 _TONES: Final = {
     ClaimVerdict.HOLDS: "good",
     ClaimVerdict.PART: "open",
@@ -97,6 +99,7 @@ def _context(table: SweepTable) -> dict[str, Any]:
         "tones": _TONES,
         "words": _WORDS,
         "most": MAX_LINES,
+        "first": FIRST_FIGURES,
         "key": intervals.key,
         "scale_bar": scale_bar,
     }
