@@ -89,6 +89,19 @@ def fitted(text: str, limit: float) -> str:
     return text + "…"
 
 
+def both_ends(text: str, limit: float) -> str:
+    """Return the text, its middle cut with an ellipsis where it is wider than `limit` em.
+
+    Names that begin alike, such as those of one family of defences, mostly end otherwise.
+    """
+    kept = len(text)
+    shown = text
+    while kept > 2 and width(shown) > limit:
+        kept -= 1
+        shown = f"{text[: kept // 2]}…{text[len(text) - (kept + 1) // 2 :]}"
+    return shown
+
+
 def number(value: float) -> str:
     """Return a number in at most four significant digits, whole numbers in full."""
     if not math.isfinite(value):

@@ -17,7 +17,7 @@ from backfire.reporting.charts.rounds import round_chart
 from backfire.reporting.charts.series import PlottedLine, Point, series_chart
 from backfire.reporting.sweeps import page as sweep_page
 from backfire.reporting.sweeps.figures import curves
-from backfire.reporting.text import aside, layout, sentence, width
+from backfire.reporting.text import aside, both_ends, layout, sentence, width
 from server.referee.results import RoundScores
 from server.referee.scoring.scores import share
 
@@ -68,6 +68,15 @@ def test_what_is_read_on_demand_is_closed(page):
 def test_names_are_measured_by_their_letters():
     assert width("iii") < width("nnn") < width("www") < width("MMM")
     assert width("漢") == 1.0
+
+
+def test_names_that_begin_alike_stay_apart_when_they_are_cut():
+    one, other = (both_ends(f"augmented_{end}", 7) for end in ("fifth", "five"))
+    assert one != other
+    assert max(width(one), width(other)) <= 7
+    assert both_ends("krum", 7) == "krum"
+    assert one.startswith("aug")
+    assert one.endswith("ifth")
 
 
 def entry(number, agents):

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from markupsafe import Markup
 
 from backfire.reporting.charts.svg import element
-from backfire.reporting.text import fitted, plain
+from backfire.reporting.text import both_ends, plain
 
 # Width in points that names need on the right, and their width in em.
 ROOM: Final = 84.0
@@ -47,7 +47,7 @@ def end_names(ends: Sequence[CurveEnd], x: float, top: float, bottom: float) -> 
         element(
             "text",
             element("title", plain(end.name)),
-            fitted(plain(end.name), WIDEST),
+            both_ends(plain(end.name), WIDEST),
             x=x,
             y=y + 4,
             class_=f"name {end.colour}",
