@@ -12,7 +12,7 @@ from backfire.cli.tables import show
 from backfire.evidence.card import _is_said
 from backfire.evidence.rows import rows_of
 from backfire.evidence.series import bounds_of
-from backfire.play import play
+from backfire.playing import play
 from backfire.reporting.render import render
 from backfire.reporting.sweeps.tables import by_rank
 from learning.method import discover
