@@ -267,7 +267,7 @@ def _play(
             _on_local(scenario, observe, games.append, wrap, keeper)
         elif runtime == "ray":
             text = json.dumps(scenario.resolved())
-            server = create_server(text, None, observe, games.append, keeper)
+            server = create_server(scenario, None, observe, games.append, keeper)
             run_ray(server, create_client(text), len(scenario.roster()))
         elif runtime == "grpc":
             _on_grpc(scenario, connection, observe, games.append, keeper)
@@ -320,7 +320,7 @@ def _on_grpc(
     if connection is None:
         raise ValueError("the runtime grpc needs --connection with the folder of a deployment")
     text, dealt = json.dumps(scenario.resolved()), deal_scenario(scenario)
-    server = create_server(text, dealt, observe, finish, keeper)
+    server = create_server(scenario, dealt, observe, finish, keeper)
     table = {"shape": dealt.data.shape, "class_names": dealt.data.class_names}
     config = {"scenario": text, "table": json.dumps(table)}
     run_grpc(server, Connection.read(connection), config, int(scenario.max_message_mib * 2**20))

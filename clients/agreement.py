@@ -13,6 +13,7 @@ from flwr.app import Context, Message
 from clients.agent_file import AgentFile
 from clients.data_attacks.private import Private
 from learning.data.partitioning import contributed_rows
+from learning.messages import CONTRIBUTE, REVEAL
 from learning.method import kind_of
 from scenarios.scenario import Scenario
 from scenarios.text.quoting import nearest, shown
@@ -53,9 +54,9 @@ class Owned:
         """
         name, accept = self._agent.agent, self._agent.accept
         category, _, action = message.metadata.message_type.partition(".")
-        if action == "contribute" and "pooled" not in self._scenario.games():
+        if action == CONTRIBUTE and "pooled" not in self._scenario.games():
             raise AgreementRefused(f"{name} hands no rows over in a {self._scenario.game} game")
-        if action == "reveal" and accept.max_run_time_share == 0:
+        if action == REVEAL and accept.max_run_time_share == 0:
             raise AgreementRefused(f"{name} hands nothing over for the referee to score it with")
         if category == "train":
             if "federated" not in self._scenario.games():

@@ -23,6 +23,20 @@ from clients.data_attacks.base import Contribution, Share
 from clients.local_training import LocalTraining
 from clients.request import Request, RoundInfo, RuleKnowledge
 from learning.data.partitioning import Partitioning
+from learning.messages import (
+    ABOUT,
+    CLEAN,
+    CONTRIBUTE,
+    CRAFT,
+    HELLO,
+    PART,
+    REVEAL,
+    RUN_TIME,
+    TRIGGERED,
+    TRUTH,
+    UPDATE,
+    About,
+)
 from learning.weights import to_state
 from learning.wire import (
     MEMORY,
@@ -85,27 +99,27 @@ def create_apps(
             return seat
         return table(context).agents.names[int(context.node_config["partition-id"])]
 
-    @client.query("hello")
+    @client.query(HELLO)
     def hello(message: Message, context: Context) -> Message:
         place = ConfigRecord({"partition-id": int(context.node_config["partition-id"])})
         return Message(RecordDict({"seat": place}), reply_to=message)
 
-    @client.query("contribute")
+    @client.query(CONTRIBUTE)
     def contribute(message: Message, context: Context) -> Message:
         _, play = table(context).agents.play(me(context))
         return Message(pack(_rows({"x": play.x, "y": play.y}, message)), reply_to=message)
 
-    @client.query("reveal")
+    @client.query(REVEAL)
     def reveal(message: Message, context: Context) -> Message:
         share, play = table(context).agents.play(me(context))
         part = str(message.content.config_records["ask"]["part"])
         return Message(pack(_rows(revealed(share, play)[part], message)), reply_to=message)
 
-    @client.train("update")
+    @client.train(UPDATE)
     def update(message: Message, context: Context) -> Message:
         return cohort([message], [context])[0]
 
-    @client.train("craft")
+    @client.train(CRAFT)
     def craft(message: Message, context: Context) -> Message:
         received = _arrays(message)
         arrays = table(context).training.craft(
@@ -192,30 +206,23 @@ def _state(record: ArrayRecord) -> dict[str, Tensor]:
 
 
 def revealed(share: Share, play: Contribution) -> dict[str, Arrays]:
-    """Return what an agent tells the referee, by part of the reveal.
-
-    ``about``: counts and labels, int64 (5,): triggered inputs, poisoned rows, target and source
-    (-1 for none), inputs with a part of the trigger. ``truth``: which rows are poisoned.
-    ``run_time``, ``triggered`` and ``part``: the run-time set, and of which of its rows the
-    triggered inputs were made. ``clean``: the poisoned rows as
-    they were.
-    """
+    """Return what an agent tells the referee, by part; see `learning.messages.reveal_columns`."""
     run_rows = np.arange(len(play.targets)) if play.run_rows is None else play.run_rows
     x_part = share.x_run[:0] if play.x_part is None else play.x_part
-    about = [
-        len(play.targets),
-        int(play.poisoned.sum()),
-        -1 if play.target is None else play.target,
-        -1 if play.source is None else play.source,
-        len(x_part),
-    ]
+    about = About(
+        triggered=len(play.targets),
+        poisoned=int(play.poisoned.sum()),
+        target=play.target,
+        source=play.source,
+        parts=len(x_part),
+    )
     return {
-        "about": {"about": np.asarray(about, dtype=np.int64)},
-        "truth": {"poisoned": play.poisoned},
-        "run_time": {"x": share.x_run, "y": share.y_run},
-        "triggered": {"x": play.x_triggered, "targets": play.targets, "rows": run_rows},
-        "part": {"x": x_part},
-        "clean": {"x": share.x_train[play.poisoned], "y": share.y_train[play.poisoned]},
+        ABOUT: {"about": about.numbers()},
+        TRUTH: {"poisoned": play.poisoned},
+        RUN_TIME: {"x": share.x_run, "y": share.y_run},
+        TRIGGERED: {"x": play.x_triggered, "targets": play.targets, "rows": run_rows},
+        PART: {"x": x_part},
+        CLEAN: {"x": share.x_train[play.poisoned], "y": share.y_train[play.poisoned]},
     }
 
 

@@ -20,10 +20,11 @@ from backfire.runtimes.flower.private import (
     identity,
     stamp_message_id,
 )
+from learning.messages import UPDATE
 
 Cohort = Callable[[Sequence[Message], Sequence[Context]], list[Message]]
 
-TRAIN_UPDATE = "train.update"
+TRAIN_UPDATE = f"train.{UPDATE}"
 _RUN_ID = 1
 _FIRST_NODE = 2
 _AGENT_RAISED = 2  # Flower's error code for a ClientApp that raised

@@ -15,6 +15,7 @@ import torch
 from flwr.app import ArrayRecord
 
 from clients.update_attacks.base import UpdateAttack
+from learning.messages import CRAFT, UPDATE
 from learning.method import kind_of
 from learning.weights import WeightLayout, to_arrays
 from learning.wire import MEMORY, OWN, PREVIOUS, RECORD, SEEN, SHARES, to_record
@@ -59,11 +60,11 @@ class KnowledgeGrants:
         attack = self._attack(side, agent, number)
         records = {RECORD: model}
         if attack is None:
-            return UpdateAsk(side, agent, "update", records)
+            return UpdateAsk(side, agent, UPDATE, records)
         if attack.listens and previous is not None:
             records[PREVIOUS] = previous
         return UpdateAsk(
-            side, agent, "update", records, self._facts(side, agent, number, invited, attack)
+            side, agent, UPDATE, records, self._facts(side, agent, number, invited, attack)
         )
 
     def second_asks(
@@ -123,7 +124,7 @@ class KnowledgeGrants:
             shares = {f"{at}/{name}": self._rows[name] for at, name in enumerate([*names, *group])}
             records[SHARES] = to_record({k: np.array(float(v)) for k, v in shares.items()})
             records[MEMORY] = to_record(to_arrays(memory))
-        return UpdateAsk(ask.side, ask.agent, "craft", records, ask.told)
+        return UpdateAsk(ask.side, ask.agent, CRAFT, records, ask.told)
 
     def _granted(
         self,

@@ -9,6 +9,21 @@ import numpy as np
 
 from clients.data_attacks.private import Private
 from learning.data.partitioning import Partitioning
+from learning.messages import (
+    ABOUT,
+    ABOUT_ROWS,
+    CLEAN,
+    CONTRIBUTE,
+    NONE,
+    PART,
+    REVEAL,
+    RUN_TIME,
+    TRIGGERED,
+    TRUTH,
+    About,
+    contribution_columns,
+    reveal_columns,
+)
 from learning.method import kind_of
 from learning.pool import DEFENDER, Block, Bools, Floats, Ints, Pool
 from scenarios.schema import AgentSpec
@@ -18,8 +33,6 @@ from server.referee.results import AgentRecord, Quarantine
 from server.referee.sealed import RunTimeSet, Sealed, Truth, ascending
 from server.wire.admission import Check, ContributionStore, Rows, Wanted, check_rows, collect
 from server.wire.exchange import Exchange
-
-NONE = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +136,12 @@ class _Collector:
         self.quarantined: list[Quarantine] = []
 
     def contributions(self, names: Sequence[str]) -> dict[str, Block]:
-        columns = (("x", "float32", self._input), ("y", "int64", ()))
+        columns = contribution_columns(self._input)
         wanted = [
-            Wanted(name, "contribute", "", self._dealt.registered[name][1], columns)
-            for name in names
+            Wanted(name, CONTRIBUTE, "", self._dealt.registered[name][1], columns) for name in names
         ]
         rows = self._collect(
-            "contribute", wanted, lambda want: self._check_inputs("y"), "contributions"
+            CONTRIBUTE, wanted, lambda want: self._check_inputs("y"), "contributions"
         )
         return {
             name: Block(name, self._dealt.registered[name][0], arrays["x"], arrays["y"])
@@ -138,37 +150,28 @@ class _Collector:
 
     def reveals(self, rows: Mapping[str, int]) -> dict[str, _Revealed]:
         run_rows = {name: len(self._dealt.shares[name]) - count for name, count in rows.items()}
-        about = self._part("about", dict.fromkeys(rows, 5), (("about", "int64", ()),))
-        about = {
-            name: item
-            for name, item in about.items()
-            if self._sound(name, item["about"], rows[name], run_rows[name])
-        }
-        truth = self._part("truth", {n: rows[n] for n in about}, (("poisoned", "bool", ()),))
-        images = (("x", "float32", self._input), ("y", "int64", ()))
-        run_time = self._part("run_time", {n: run_rows[n] for n in truth}, images, "y")
-        triggered = self._part(
-            "triggered",
-            {n: int(about[n]["about"][0]) for n in run_time},
-            (("x", "float32", self._input), ("targets", "int64", ()), ("rows", "int64", ())),
-            "targets",
-        )
+        told = self._part(ABOUT, dict.fromkeys(rows, ABOUT_ROWS))
+        about = {name: About.read(item["about"]) for name, item in told.items()}
+        about = {n: said for n, said in about.items() if self._sound(n, said, rows[n], run_rows[n])}
+        truth = self._part(TRUTH, {n: rows[n] for n in about})
+        run_time = self._part(RUN_TIME, {n: run_rows[n] for n in truth}, "y")
+        triggered = self._part(TRIGGERED, {n: about[n].triggered for n in run_time}, "targets")
         triggered = {
             name: item
             for name, item in triggered.items()
             if self._in_order(name, item["rows"], run_rows[name])
         }
-        part = self._part("part", {n: int(about[n]["about"][4]) for n in triggered}, images[:1])
-        clean = self._part("clean", {n: int(about[n]["about"][1]) for n in part}, images, "y")
+        part = self._part(PART, {n: about[n].parts for n in triggered})
+        clean = self._part(CLEAN, {n: about[n].poisoned for n in part}, "y")
         revealed = {}
         for name in clean:
             poisoned: Bools = truth[name]["poisoned"]
-            if int(poisoned.sum()) != len(clean[name]["y"]):
+            if int(poisoned.sum()) != about[name].poisoned:
                 self._refuse(name, "shape", "the number of poisoned rows was told in two ways")
                 continue
             revealed[name] = _assemble(
                 name,
-                about[name]["about"],
+                about[name],
                 poisoned,
                 run_time[name],
                 triggered[name],
@@ -181,10 +184,10 @@ class _Collector:
         self,
         part: str,
         rows: Mapping[str, int],
-        columns: tuple[tuple[str, str, tuple[int, ...]], ...],
         labels: str | None = None,
     ) -> dict[str, Rows]:
-        wanted = [Wanted(name, "reveal", part, count, columns) for name, count in rows.items()]
+        columns = reveal_columns(self._input)[part]
+        wanted = [Wanted(name, REVEAL, part, count, columns) for name, count in rows.items()]
         images = any(name == "x" for name, _, _ in columns)
         check = self._check_inputs(labels) if images else (lambda rows: None)
         return self._collect(part, wanted, lambda want: check, "run-time sets")
@@ -213,30 +216,31 @@ class _Collector:
 
         return check
 
-    def _sound(self, name: str, about: Ints, rows: int, run_rows: int) -> bool:
-        triggered, poisoned, target, source, parts = (int(value) for value in about)
+    def _sound(self, name: str, about: About, rows: int, run_rows: int) -> bool:
         classes = self._dealt.data.classes
-        if not 0 <= triggered <= run_rows or not 0 <= poisoned <= rows:
+        if not 0 <= about.triggered <= run_rows or not 0 <= about.poisoned <= rows:
             self._refuse(
                 name,
                 "shape",
                 f"expected at most {run_rows} triggered inputs and at most "
-                f"{rows} poisoned rows, got {triggered} and {poisoned}",
+                f"{rows} poisoned rows, got {about.triggered} and {about.poisoned}",
             )
             return False
-        if parts not in (0, triggered):
+        if about.parts not in (0, about.triggered):
             self._refuse(
                 name,
                 "shape",
-                f"expected 0 or {triggered} inputs with a part of the trigger, got {parts}",
+                f"expected 0 or {about.triggered} inputs with a part of the trigger, got "
+                f"{about.parts}",
             )
             return False
-        if not (NONE <= target < classes and NONE <= source < classes):
+        labels = [label for label in (about.target, about.source) if label is not None]
+        if not all(0 <= label < classes for label in labels):
             self._refuse(
                 name,
                 "label",
-                f"expected target and source in 0..{classes - 1} or "
-                f"{NONE}, got {target} and {source}",
+                f"expected target and source in 0..{classes - 1} or {NONE}, got "
+                f"{' and '.join(map(str, labels))}",
             )
             return False
         return True
@@ -259,14 +263,13 @@ class _Collector:
 
 def _assemble(
     name: str,
-    about: Ints,
+    about: About,
     poisoned: Bools,
     run_time: Rows,
     triggered: Rows,
     part: Rows,
     clean: Rows,
 ) -> _Revealed:
-    target, source = int(about[2]), int(about[3])
     x: Floats = run_time["x"]
     return _Revealed(
         RunTimeSet(
@@ -275,8 +278,8 @@ def _assemble(
             y=run_time["y"],
             x_triggered=triggered["x"],
             targets=triggered["targets"],
-            target=None if target == NONE else target,
-            source=None if source == NONE else source,
+            target=about.target,
+            source=about.source,
             run_rows=triggered["rows"],
             x_part=part["x"] if len(part["x"]) else None,
         ),

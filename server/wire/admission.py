@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from flwr.app import RecordDict
 
+from learning.messages import REVEAL, Column
 from learning.pool import Floats, Ints
 from learning.wire import Expected, Refusal, unpack
 from server.referee.results import Quarantine
@@ -36,7 +37,7 @@ class Wanted:
     action: str
     part: str
     rows: int
-    columns: tuple[tuple[str, str, tuple[int, ...]], ...]
+    columns: tuple[Column, ...]
 
     def expected(self, rows: int) -> dict[str, Expected]:
         """Return what a message with this many rows must hold."""
@@ -141,7 +142,7 @@ def collect(
         step()
 
     def refuse(ask: Ask, refusal: Refusal) -> None:
-        stage = "run_time_set" if ask.action == "reveal" else "contribution"
+        stage = "run_time_set" if ask.action == REVEAL else "contribution"
         entry = Quarantine(agent=ask.agent, code=refusal.code, message=refusal.message, stage=stage)
         if refusal.code in {"duplicate", "unknown_agent"}:  # beside a reply that counts
             strays.append(entry)

@@ -16,6 +16,7 @@ from typing import Final
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from learning.messages import HELLO
 from learning.wire import DECLINED, MALFORMED, RECORD, REFUSED, STALE, Refusal
 
 # Codes of errors that say what was wrong with a reply, rather than what went wrong at the agent.
@@ -255,6 +256,6 @@ def _seats_by_hello(
         if type(place) is int and 0 <= place < len(names):  # True is an int to isinstance
             seats.setdefault(names[place], ids[ask.agent])
 
-    asks = [Ask(node, "hello", {}) for node in ids]
+    asks = [Ask(node, HELLO, {}) for node in ids]
     Exchange(grid, ids, deadline).ask(asks, read, lambda ask, refusal: None)
     return {name: seats[name] for name in names if name in seats}
