@@ -33,13 +33,8 @@ def plain(text: object, limit: int = MAX_NAME) -> str:
 def sentence(text: object) -> str:
     """Return a foreign sentence for the page.
 
-<<<<<<< Updated upstream
     Numbers keep their units on the same line and have a minus that is no hyphen; words from right
     to left are isolated.
-=======
-    Numbers keep their units on the same line and have a true minus sign; text that runs from right
-    to left is isolated.
->>>>>>> Stashed changes
     """
     shown = _MINUS.sub("−", plain(text, 4000)).replace(" %", f"{THIN}%")
     return _RIGHT_TO_LEFT.sub(lambda found: f"\u2068{found[0]}\u2069", shown)
