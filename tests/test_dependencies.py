@@ -28,7 +28,15 @@ CALLED = {
     "yaml": "pyyaml",
 }
 # Run as programs, extend one that is imported, or hold types for mypy.
-NOT_IMPORTED = {"mypy", "pytest-cov", "pytest-timeout", "pytest-xdist", "ruff", "types-pyyaml"}
+NOT_IMPORTED = {
+    "ipykernel",
+    "mypy",
+    "pytest-cov",
+    "pytest-timeout",
+    "pytest-xdist",
+    "ruff",
+    "types-pyyaml",
+}
 
 
 def distribution(package):
