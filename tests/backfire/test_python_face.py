@@ -404,3 +404,19 @@ def test_a_module_that_was_imported_first_is_named(tmp_path):
         r"expected the package server of Backfire, got \S+server\.py: rename that file\n",
         told.stdout,
     )
+
+
+def test_a_run_keeps_the_sha256_of_its_weights_file(tmp_path):
+    import hashlib
+
+    from safetensors.torch import save_file
+    from torchvision.models import shufflenet_v2_x0_5
+
+    path = tmp_path / "net.safetensors"
+    save_file(shufflenet_v2_x0_5(num_classes=10).state_dict(), path)
+    net = {"kind": "torchvision", "name": "shufflenet_v2_x0_5", "weights": str(path)}
+    game = backfire.play(TINY, out=tmp_path, model=net)
+    kept = json.loads((game.folder / "environment.json").read_text())["files"]
+    assert kept == {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
+    with pytest.raises(backfire.PlayError, match=r"^model\.weights: expected the SHA-256 000"):
+        backfire.play(TINY, out=tmp_path, model=net | {"sha256": "0" * 64})
