@@ -46,6 +46,36 @@ def catalogue(chosen: str | None = None) -> Catalogue:
     return called
 
 
+def searched(found: Catalogue, text: str) -> Catalogue:
+    """Return what has a text in its name, summary or source, whatever the case."""
+    kept = {
+        family: [item for item in items if text.casefold() in _told(item).casefold()]
+        for family, items in found.items()
+    }
+    return {family: items for family, items in kept.items() if items}
+
+
+def definition_of(method: str) -> dict[str, Any]:
+    """Return what the schema says of a method.
+
+    Raises:
+        UsageError: If there is none of this name.
+    """
+    known = {
+        definition["properties"]["kind"]["const"]: definition
+        for definition in schema_in_use()["$defs"].values()
+        if definition.get("x-family") in FAMILIES
+    }
+    if method not in known:
+        hint = nearest(method, known) or " (backfire list shows all)"
+        raise UsageError(f"expected the name of a method, got {shown(method)}{hint}")
+    return dict(known[method])
+
+
+def _told(item: dict[str, Any]) -> str:
+    return " ".join((item["name"], item["summary"], item.get("paper", "")))
+
+
 def show(found: Catalogue, console: Console) -> None:
     """Print a catalogue: a name and a line for each entry; of a single one its parameters, too."""
     for family, items in found.items():
@@ -78,7 +108,7 @@ def _scenarios() -> list[dict[str, Any]]:
 
 def _methods() -> Catalogue:
     found: Catalogue = {family: [] for family in FAMILIES}
-    for definition in _schema()["$defs"].values():
+    for definition in schema_in_use()["$defs"].values():
         if definition.get("x-family") in found:
             found[definition["x-family"]].append(_method(definition))
     for items in found.values():
@@ -86,7 +116,7 @@ def _methods() -> Catalogue:
     return found
 
 
-def _schema() -> dict[str, Any]:
+def schema_in_use() -> dict[str, Any]:
     """Return the published schema, or with plug-ins switched on the one of this machine."""
     if switched_on():
         from scenarios.json_schema import schema
@@ -113,5 +143,10 @@ def _method(definition: dict[str, Any]) -> dict[str, Any]:
             name: field.get("description", "")
             for name, field in definition["properties"].items()
             if name != "kind"
+        },
+        "defaults": {
+            name: field["default"]
+            for name, field in definition["properties"].items()
+            if name != "kind" and "default" in field
         },
     }

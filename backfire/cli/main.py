@@ -25,6 +25,7 @@ from backfire.cli.export import export
 from backfire.cli.leaderboard import leaderboard
 from backfire.cli.options import RUNS, Debug, Json, Plain, open_console
 from backfire.cli.reproduce import conclude_and_show, reproduce
+from backfire.cli.show import show
 from backfire.cli.sweep import sweep
 from backfire.cli.track import Track
 from backfire.deferred import defer_torch
@@ -53,7 +54,6 @@ app = typer.Typer(
     "result.",
     epilog="Begin with:  backfire run quickstart",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -92,6 +92,7 @@ app.add_typer(agent_app)
 app.command()(sweep)
 app.command()(reproduce)
 app.command()(leaderboard)
+app.command()(show)
 app.command()(export)
 app.command()(compare)
 
@@ -263,6 +264,10 @@ def list_(
             help="Show one family only, such as trigger, or scenarios; or one method, such as krum."
         ),
     ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", metavar="TEXT", help="Only what has this text in its line."),
+    ] = None,
     plain: Plain = False,
     json_output: Json = False,
     debug: Debug = False,
@@ -273,26 +278,37 @@ def list_(
     """
     defer_torch()
     with told(debug=debug, json_output=json_output):
-        from backfire.cli.catalogue import catalogue, show
+        from backfire.cli import catalogue
 
-        found = catalogue(family)
+        found = catalogue.catalogue(family)
+        found = found if search is None else catalogue.searched(found, search)
         if json_output:
             _print_json(found)
         else:
-            show(found, open_console(plain))
+            catalogue.show(found, open_console(plain))
 
 
 @app.command()
-def schema(json_output: Json = False, debug: Debug = False) -> None:
-    """Print the JSON schema of scenario files, for editors.
+def schema(
+    method: Annotated[
+        str | None, typer.Argument(help="Only the part of this method, such as krum.")
+    ] = None,
+    json_output: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the JSON schema of scenario files, for editors; or the part of one method.
 
     It is JSON with or without --json.
     """
     defer_torch()
     with told(debug=debug, json_output=json_output):
+        from backfire.cli.catalogue import definition_of
         from scenarios.json_schema import text
 
-        say(text(), nl=False)
+        if method is None:
+            say(text(), nl=False)
+        else:
+            _print_json(definition_of(method))
 
 
 @app.command()

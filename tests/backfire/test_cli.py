@@ -328,7 +328,9 @@ def test_report_of_what_is_no_run_is_one_line(tmp_path):
 # Help
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "list", "schema", "doctor", "report"])
+@pytest.mark.parametrize(
+    "command", ["run", "validate", "list", "show", "schema", "doctor", "report"]
+)
 def test_every_command_has_help_and_json(command):
     done = invoke(command, "--help")
     assert done.exit_code == 0
