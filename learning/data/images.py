@@ -135,11 +135,12 @@ def to_labels(y: NDArray[Any], rows: int, where: object) -> Ints:
     Raises:
         DataError: On other dtypes or shapes, or a label outside 0..2^31-1.
     """
+    one_hot = y.ndim == 2 and y.shape[1] > 1 and len(y) == rows
+    hint = " (of one-hot rows, argmax(axis=1) are the labels)" if one_hot else ""
     if y.dtype.kind not in "iu":
-        raise DataError(f"expected integer labels, got {y.dtype} in {where}")
+        hint = hint or " (store the positions of the classes, from 0, as int64)"
+        raise DataError(f"expected integer labels, got {y.dtype} in {where}{hint}")
     if y.shape not in ((rows,), (rows, 1)):
-        one_hot = y.ndim == 2 and len(y) == rows
-        hint = " (of one-hot rows, argmax(axis=1) are the labels)" if one_hot else ""
         raise DataError(
             f"expected {rows} labels, one for each image, got {y.shape} in {where}{hint}"
         )

@@ -86,7 +86,8 @@ class Archive:
         with self._zip.open(info) as stream:
             header = _parsed(name, io.BytesIO(stream.read(LONGEST_HEADER)), where)
         if header.dtype.kind not in "iuf" or header.dtype.itemsize > 8:
-            raise DataError(f"expected integers or floats, got {header.dtype} in {where}")
+            hint = " (number the classes from 0)" if header.dtype.kind in "US" else ""
+            raise DataError(f"expected integers or floats, got {header.dtype} in {where}{hint}")
         held = info.file_size - header.start
         if min(header.shape, default=0) < 0 or header.nbytes != held:
             raise DataError(

@@ -136,7 +136,7 @@ BAD = {
     "no pixels": (sound(x_train=NHW[:, :0], x_test=None, y_test=None), "images with pixels"),
     "object": (sound(x_train=NHW.astype(object)), "expected integers or floats, got object"),
     "object labels": (sound(y_train=LABELS.astype(object)), "integers or floats, got object"),
-    "strings": (sound(y_train=LABELS.astype("U9")), "expected integers or floats, got <U9"),
+    "strings": (sound(y_train=LABELS.astype("U9")), "(number the classes from 0)"),
     "complex": (sound(x_train=NHW.astype(complex)), "integers or floats, got complex"),
     "bool": (sound(x_train=NHW > 5), "expected integers or floats, got bool"),
     "int64": (sound(x_train=NHW.astype(int)), "pixels uint8, or float .* got int64"),
@@ -343,3 +343,21 @@ def test_a_look_tells_what_loading_does(tmp_path, arrays):
         Npz(path=str(tmp_path / "absent.npz")).look()
     with pytest.raises(DataError):
         Npz(path=str(tmp_path)).look()
+
+
+@pytest.mark.parametrize(
+    ("labels", "remedy"),
+    [
+        (np.eye(3), "argmax(axis=1) are the labels"),
+        (np.eye(3, dtype=np.int64), "argmax(axis=1) are the labels"),
+        (np.arange(3.0), "store the positions of the classes, from 0, as int64"),
+        (np.array(["a", "b", "c"]), "store the positions of the classes, from 0, as int64"),
+    ],
+    ids=["one-hot floats", "one-hot integers", "floats", "text"],
+)
+def test_labels_of_another_form_are_refused_with_the_next_step(labels, remedy):
+    from learning.data.images import to_labels
+
+    with pytest.raises(DataError, match="expected") as told:
+        to_labels(labels, 3, "y_train")
+    assert remedy in str(told.value)
