@@ -23,7 +23,9 @@ from learning.training.spec import ComputeSpec, TrainingSpec
 
 KINDS: dict[str, Any] = discover(Architecture, "learning.models")
 BATCHABLE = [kind for kind, method in KINDS.items() if method.batchable]
-OTHERS = [kind for kind in KINDS if kind not in BATCHABLE]
+OTHERS = [
+    kind for kind in KINDS if kind not in BATCHABLE and "name" not in KINDS[kind].model_fields
+]
 PUBLISHED = [kind for kind in OTHERS if hasattr(KINDS[kind], "_published")]
 
 

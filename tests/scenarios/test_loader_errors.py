@@ -122,12 +122,12 @@ LABEL = "expected a whole number from 0 to 1000000, got "
          "(did you mean 'epsilon'?)"),
         ("{kind: benign}", "{kind: benign, <<: x}", "s.yaml:10:31 agents[0].behaviour.<<: "
          "expected a field of agents[0].behaviour, got '<<' (known: kind)"),
-        ("kind: sgd", "kind: sdg", "s.yaml:6:21 training.optimizer.kind: expected one of sgd, "
-         "adam, got 'sdg' (did you mean 'sgd'?)"),
-        ("kind: sgd, lr", "lr", "s.yaml:6:14 training.optimizer: expected a kind (one of sgd, "
-         "adam), got none"),
+        ("kind: sgd", "kind: sdg", "s.yaml:6:21 training.optimizer.kind: expected one of adam, "
+         "sgd, got 'sdg' (did you mean 'sgd'?)"),
+        ("kind: sgd, lr", "lr", "s.yaml:6:14 training.optimizer: expected a kind (one of adam, "
+         "sgd), got none"),
         ("{kind: sgd, lr: 0.05}", "sgd", "s.yaml:6:14 training.optimizer: expected a mapping with "
-         "a kind (one of sgd, adam), got 'sgd' (write {kind: sgd})"),
+         "a kind (one of adam, sgd), got 'sgd' (write {kind: sgd})"),
         ("target: distinct", "target: distnict", "s.yaml:16:15 agents[1].behaviour.target: "
          "expected one of fixed, random, distinct, shared, next, got 'distnict' "
          "(did you mean 'distinct'?)"),
