@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from backfire.api.results import FinishedGame, FinishedSweep, load
 from backfire.api.tables import figure, frame_of, html_table, interval
 from backfire.evidence.paired_runs import ComparedRuns, ComparedScore, compare_runs
-from backfire.evidence.rows import ScoreRow
+from scenarios.text.quoting import printable
 
 Finished = FinishedGame | FinishedSweep
 Side = str | Path | Finished
@@ -81,19 +81,27 @@ def compare(first: Side | Sequence[Side], second: Side | Sequence[Side]) -> Comp
         RunFolderError: If a folder is no finished run or sweep; one line.
         ValueError: If two runs of one side have the same scenario and seed.
     """
-    return Comparison(compare_runs(_side(first, "first"), _side(second, "second")))
+    sides = (_finished(first, "first"), _finished(second, "second"))
+    names = tuple(_name(runs[0].folder.resolve().name, runs) for runs in sides)
+    if names[0] == names[1]:
+        names = tuple(_name(str(runs[0].folder), runs) for runs in sides)
+    one, other = (
+        (name, [row for run in runs for row in run.scores], runs[0].scenario)
+        for name, runs in zip(names, sides, strict=True)
+    )
+    return Comparison(compare_runs(one, other))
 
 
-def _side(
-    given: Side | Sequence[Side], name: str
-) -> tuple[str, Sequence[ScoreRow], Mapping[str, Any]]:
+def _finished(given: Side | Sequence[Side], name: str) -> list[Finished]:
     several = [given] if isinstance(given, str | Path | Finished) else list(given)
     if not several:
         raise ValueError(f"expected at least one run as the {name} side, got none")
-    runs = [one if isinstance(one, Finished) else load(one) for one in several]
+    return [one if isinstance(one, Finished) else load(one) for one in several]
+
+
+def _name(first: str, runs: Sequence[Finished]) -> str:
     more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-    rows = [row for run in runs for row in run.scores]
-    return f"{runs[0].folder.resolve().name}{more}", rows, runs[0].scenario
+    return f"{printable(first, 120)}{more}"
 
 
 def _values(one: ComparedScore) -> dict[str, Any]:

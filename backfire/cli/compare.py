@@ -47,9 +47,9 @@ def compare(
     Exit code 0: compared. 2: the command is wrong. 3: a folder holds nothing finished.
     """
     with told(debug=debug, json_output=json_output):
-        from backfire.evidence.compared_folders import compare_folders
+        from backfire.api.comparing import compare as compared
 
-        found = compare_folders(first, second)
+        found = compared(first, second).found
         if json_output:
             say(json.dumps(asdict(found), indent=2))
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from learning.server_optimizers.base import ServerOptimizer, StepState
+from learning.server_optimizers.moments import adaptive_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,10 +29,8 @@ class FedAdam(ServerOptimizer):
 
         The second moment starts at tau squared, as in the paper.
         """
-        if state is None:
-            first = update.new_full(update.shape, self.tau**2)
-            state = {"mean": update.new_zeros(update.shape), "square": first}
-        mean = self.beta1 * state["mean"] + (1 - self.beta1) * update
-        squared, rate = update**2, 1 - self.beta2
-        square = self.beta2 * state["square"] + rate * squared
-        return self.lr * mean / (square.sqrt() + self.tau), {"mean": mean, "square": square}
+
+        def squared(square: Tensor, new: Tensor) -> Tensor:
+            return self.beta2 * square + (1 - self.beta2) * new
+
+        return adaptive_step(update, state, squared, lr=self.lr, beta1=self.beta1, tau=self.tau)

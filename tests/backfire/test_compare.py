@@ -7,8 +7,8 @@ from report_fixture import HOSTILE, Maker, scenario, write_folder
 from sweep_fixture import rows, sweep, write
 from typer.testing import CliRunner
 
+from backfire.api.comparing import compare
 from backfire.cli.main import app
-from backfire.evidence.compared_folders import compare_folders
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def invoke(*arguments):
 
 
 def test_runs_of_one_seed_are_described_and_their_change_is_named(runs):
-    found = compare_folders(*runs)
+    found = compare(*runs).found
     assert found.common == (0,)
     assert [(one.path, one.first, one.second) for one in found.scenario] == [
         ("agents.honest.count", 4, 5)
@@ -54,8 +54,8 @@ def test_runs_of_one_seed_are_described_and_their_change_is_named(runs):
 
 
 def test_sweeps_are_paired_cell_by_cell_and_the_sign_is_that_of_first_less_second(sweeps):
-    found = compare_folders(*sweeps)
-    back = {_place(one): one.paired for one in compare_folders(*reversed(sweeps)).scores}
+    found = compare(*sweeps).found
+    back = {_place(one): one.paired for one in compare(*reversed(sweeps)).found.scores}
     asr = [one for one in found.scores if one.score == "asr_all" and one.group == "malicious"]
     assert len(asr) == 16
     for one in asr:
@@ -75,7 +75,7 @@ def _place(one):
 def test_json_holds_all_that_is_compared(sweeps):
     found = json.loads(invoke(*sweeps, "--json").stdout)
     assert found["names"] == ["one", "other"]
-    assert len(found["scores"]) == len(compare_folders(*sweeps).scores)
+    assert len(found["scores"]) == len(compare(*sweeps).found.scores)
     assert found["scores"][0]["paired"]["difference"]["n"] == 5
 
 
@@ -83,9 +83,9 @@ def test_a_folder_compared_with_itself_differs_in_nothing(sweeps):
     shown = invoke(sweeps[0], sweeps[0], "--plain")
     assert shown.exit_code == 0, shown.output
     assert "no field differs" in shown.output
-    assert {
-        one.paired.difference.value for one in compare_folders(sweeps[0], sweeps[0]).scores
-    } == {0.0}
+    assert {one.paired.difference.value for one in compare(sweeps[0], sweeps[0]).found.scores} == {
+        0.0
+    }
     assert HOSTILE.split(">", maxsplit=1)[0][:4] in shown.output
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from found_methods import cases
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock
@@ -23,9 +24,7 @@ from learning.training.spec import ComputeSpec, TrainingSpec
 
 KINDS: dict[str, Any] = discover(Architecture, "learning.models")
 BATCHABLE = [kind for kind, method in KINDS.items() if method.batchable]
-OTHERS = [
-    kind for kind in KINDS if kind not in BATCHABLE and "name" not in KINDS[kind].model_fields
-]
+OTHERS = [kind for kind in KINDS if kind not in BATCHABLE]
 PUBLISHED = [kind for kind in OTHERS if hasattr(KINDS[kind], "_published")]
 
 
@@ -118,15 +117,20 @@ def test_a_cohort_ends_as_its_members_do_one_by_one(kind):
                     torch.testing.assert_close(own, theirs, rtol=0, atol=limit)
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-def test_what_cannot_be_a_cohort_is_trained_one_by_one_and_the_run_says_so(kind, monkeypatch):
+CASES = cases({kind: KINDS[kind] for kind in OTHERS}, {"timm": ({"name": "resnet10t"},)})
+
+
+@pytest.mark.parametrize(("kind", "fields"), CASES)
+def test_what_cannot_be_a_cohort_is_trained_one_by_one_and_the_run_says_so(
+    kind, fields, monkeypatch
+):
     monkeypatch.setattr(models, "get_model", stand_in)
     shape = (3, 32, 32) if kind.startswith("vgg") else (3, 8, 8)
-    engine = make_engine(KINDS[kind](), shape, "auto")
+    engine = make_engine(KINDS[kind](**fields), shape, "auto")
     jobs = agents(engine, shape, (2, 5), epochs=1)
     together = engine.train(jobs)
     assert engine.notes == (f"{kind} models are trained one by one: BatchNorm",)
-    silent = make_engine(KINDS[kind](), shape, False)
+    silent = make_engine(KINDS[kind](**fields), shape, False)
     apart = [silent.train([job])[0] for job in reversed(jobs)][::-1]
     assert silent.notes == ()
     for job, a, b in zip(jobs, together, apart, strict=True):

@@ -63,10 +63,7 @@ class Lifespan(BackdoorScore):
 
     def of_backdoor(self, facts: AgentFacts) -> Computed:
         """See `BackdoorScore.of_backdoor`."""
-        if facts.history is None or not facts.history.rounds:
-            return None
-        last = facts.history.rounds[-1]
-        after = [(at, asr) for at, asr in _curve(facts) if at >= last]
+        last, after = _since(facts, -1)
         if not after or not after[0][1] or after[-1][0] == last:
             return None
         limit = self.share * after[0][1]
@@ -107,10 +104,7 @@ class TimeToBreak(BackdoorScore):
 
     def of_backdoor(self, facts: AgentFacts) -> Computed:
         """See `BackdoorScore.of_backdoor`."""
-        if facts.history is None or not facts.history.rounds:
-            return None
-        first = facts.history.rounds[0]
-        seen = [(at, asr) for at, asr in _curve(facts) if at >= first]
+        first, seen = _since(facts, 0)
         for at, asr in seen:
             if asr >= self.level:
                 return Quantity(value=at - first + 1, unit=ROUNDS)
@@ -134,9 +128,7 @@ class AreaUnderASR(BackdoorScore):
 
     def of_backdoor(self, facts: AgentFacts) -> Computed:
         """See `BackdoorScore.of_backdoor`."""
-        if facts.history is None or not facts.history.rounds:
-            return None
-        seen = [(at, asr) for at, asr in _curve(facts) if at >= facts.history.rounds[0]]
+        _, seen = _since(facts, 0)
         if not seen:
             return None
         (start, value), end = seen[0], seen[-1][0]
@@ -145,7 +137,16 @@ class AreaUnderASR(BackdoorScore):
         return Quantity(value=area / (end - start) if end > start else value)
 
 
-def _curve(facts: AgentFacts) -> list[tuple[int, float]]:
-    """Return round and asr of each evaluation with an asr, in order."""
+def _since(facts: AgentFacts, which: Literal[0, -1]) -> tuple[int, list[tuple[int, float]]]:
+    """Return a round of attack, and round and asr of the evaluations with an asr from it on.
+
+    Args:
+        facts: What is known of an attacker; of one that never attacked nothing is returned.
+        which: 0 for its first round of attack, -1 for its last.
+    """
+    rounds = facts.history.rounds if facts.history is not None else ()
+    if not rounds:
+        return 0, []
     told = sorted(facts.asr_by_round.items())
-    return [(at, score.value) for at, score in told if score.value is not None]
+    start = rounds[which]
+    return start, [(at, s.value) for at, s in told if s.value is not None and at >= start]
