@@ -72,7 +72,7 @@ def show(found: ComparedRuns, console: Console, *, everything: bool = False) -> 
     if len(shown) < len(found.scores):
         more = len(found.scores) - len(shown)
         console.print(Text(f"{more} more scores; --all shows them"))
-    if not any(one.told in ("higher", "lower") for one in shown):
+    if not any(one.told in ("higher", "lower") for one in found.scores):
         console.print(Text("No difference is beyond doubt."))
     for note in found.notes:
         console.print(Text(f"{note[:1].upper()}{note[1:]}"))

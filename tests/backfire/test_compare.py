@@ -1,6 +1,7 @@
 """`backfire compare`: two folders side by side, paired by seed, with what differs between them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from report_fixture import HOSTILE, Maker, scenario, write_folder
@@ -83,10 +84,26 @@ def test_a_folder_compared_with_itself_differs_in_nothing(sweeps):
     shown = invoke(sweeps[0], sweeps[0], "--plain")
     assert shown.exit_code == 0, shown.output
     assert "no field differs" in shown.output
+    assert "No difference is beyond doubt." in shown.output
     assert {one.paired.difference.value for one in compare(sweeps[0], sweeps[0]).found.scores} == {
         0.0
     }
     assert HOSTILE.split(">", maxsplit=1)[0][:4] in shown.output
+
+
+@pytest.mark.parametrize("everything", [[], ["--all"]])
+def test_that_nothing_differs_is_not_said_where_a_score_does_that_is_not_shown(
+    tmp_path, sweeps, everything
+):
+    other = sweep("other")
+    weaker = [
+        replace(row, value=row.value / 2) if row.score == "asr_all" else row for row in rows(other)
+    ]
+    second = write(tmp_path / "other", other, weaker)
+    found = compare(sweeps[0], second).found
+    assert {one.score for one in found.scores if one.told == "higher"} == {"asr_all"}
+    shown = invoke(sweeps[0], second, "--plain", *everything)
+    assert "No difference is beyond doubt." not in shown.output
 
 
 def test_what_holds_nothing_is_told_in_one_line(runs, tmp_path):
