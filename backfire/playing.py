@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,13 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
+from backfire.callbacks.base import Callback, Guest, Observing, telling
+from backfire.callbacks.log import Log
 from backfire.interrupt import interruptible
 from backfire.reporting.render import render
 from backfire.runtimes.local import run_local
 from backfire.runtimes.ray import need_ray, run_ray
-from backfire.trackers import need_trackers, track_game
+from backfire.trackers import TRACKERS, Tracked, Tracker, need_trackers, plugin
 from clients.agents import deal_scenario
 from clients.app import create_app as create_client
 from clients.app import create_apps
@@ -27,7 +28,7 @@ from learning.training.engine.model_cache import ModelCache
 from scenarios.loader import load
 from scenarios.scenario import Scenario
 from server.app import create_app as create_server
-from server.events import RESUMED, Event, Observer, ignore
+from server.events import RESUMED, Observer, ignore
 from server.games.checkpointer import Checkpointer
 from server.games.game import Game
 from server.referee.results import GameResult
@@ -69,6 +70,7 @@ def play(
     progress: Observer = ignore,
     wrap: Callable[[Grid], Grid] = lambda grid: grid,
     track: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> PlayedGame:
     """Play a scenario.
 
@@ -79,7 +81,8 @@ def play(
         out: Folder for run folders.
         progress: Told of each step.
         wrap: Puts something between server and agents on the local runtime; for fault injection.
-        track: Names of trackers that are told of it as well.
+        track: Names of trackers, or of callbacks of plug-ins, that are told of it as well.
+        callbacks: Objects that are told of it as well; one that fails is left out from then on.
 
     Raises:
         PlayError: If the game cannot be played.
@@ -92,7 +95,8 @@ def play(
             device, sys.argv, runtime, plugins=scenario.plugins(), files=_files(scenario)
         )
         keeper = folder.checkpoints(scenario.digest())
-        return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, track)
+        told = _callbacks(folder, track, callbacks)
+        return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, told)
 
 
 def resume(
@@ -103,6 +107,7 @@ def resume(
     progress: Observer = ignore,
     wrap: Callable[[Grid], Grid] = lambda grid: grid,
     track: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> PlayedGame:
     """Go on with a run that was cut off, from its newest sound checkpoint, to the same bytes.
 
@@ -113,6 +118,7 @@ def resume(
         progress: Told of each step, first of what the game goes on from.
         wrap: As for `play`.
         track: As for `play`.
+        callbacks: As for `play`.
 
     Raises:
         ScenarioError: If the run's scenario is none.
@@ -134,7 +140,8 @@ def resume(
             )
         folder.record({"phase": RESUMED, "environment": environment(device, sys.argv, runtime)})
         keeper = folder.checkpoints(scenario.digest(), resuming=True)
-        return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, track)
+        told = _callbacks(folder, track, callbacks)
+        return _finish(scenario, runtime, connection, folder, keeper, progress, wrap, told)
 
 
 def play_in(
@@ -164,12 +171,13 @@ def play_in(
     """
     _ready(scenario, "local", None)
     games: list[Game] = []
-    with _told():
-        _on_local(
-            scenario, _logged(progress, folder), games.append, lambda g: g, keeper, dealt, known
-        )
-    record(_only(games), folder)
-    return _only(games).result
+    callbacks = [Log(folder), Observing(progress)]
+    with telling(callbacks, scenario, folder.path) as tell, _told():
+        _on_local(scenario, tell, games.append, lambda g: g, keeper, dealt, known)
+        game = _only(games)
+        record(game, folder)
+        tell.finished(game.result)
+    return game.result
 
 
 def _finished(path: Path) -> PlayedGame:
@@ -189,21 +197,42 @@ def _finish(
     keeper: Checkpointer,
     progress: Observer,
     wrap: Callable[[Grid], Grid],
-    track: Sequence[str],
+    callbacks: Callable[[Observer], Sequence[Callback]],
 ) -> PlayedGame:
     try:
         with (
             interruptible(progress) as told,
-            track_game(track, folder.path, scenario, told) as tracked,
+            telling(callbacks(told), scenario, folder.path) as tell,
         ):
-            observe = _logged(tracked, folder)
-            game = _play(scenario, runtime, connection, observe, wrap, keeper)
+            game = _play(scenario, runtime, connection, tell, wrap, keeper)
             record(game, folder)
-            tracked.scored(game.result)
+            tell.finished(game.result)
             return PlayedGame(game.result, folder.path, render(folder.path))
     except KeyboardInterrupt as stopped:
         stopped.args = (str(folder.path),)
         raise
+
+
+def _callbacks(
+    folder: RunFolder, track: Sequence[str], guests: Sequence[Callback]
+) -> Callable[[Observer], Sequence[Callback]]:
+    """Return who is told of a game, the run's log first, once it is known who shows progress."""
+    trackers, named = [], dict[str, Callback]()
+    for name in dict.fromkeys(track):
+        kind = None if name in TRACKERS else plugin(name)
+        if kind is None or issubclass(kind, Tracker):
+            trackers.append(name)
+        elif issubclass(kind, Callback):
+            named[name] = kind()
+        else:
+            raise PlayError(f"expected a Tracker or a Callback of {name}, got {kind.__name__}")
+    strangers = [*named.items(), *((type(guest).__name__, guest) for guest in guests)]
+    return lambda progress: [
+        Log(folder),
+        Observing(progress),
+        Tracked(trackers, progress),
+        *(Guest(name, guest, progress) for name, guest in strangers),
+    ]
 
 
 def _ready(
@@ -324,16 +353,3 @@ def _on_grpc(
     table = {"shape": dealt.data.shape, "class_names": dealt.data.class_names}
     config = {"scenario": text, "table": json.dumps(table)}
     run_grpc(server, Connection.read(connection), config, int(scenario.max_message_mib * 2**20))
-
-
-def _logged(progress: Observer, folder: RunFolder) -> Observer:
-    """Return an observer that keeps facts in the run's log before it passes events on."""
-    lock = threading.Lock()
-
-    def observe(event: Event) -> None:
-        if event.facts:
-            with lock:
-                folder.record({"phase": event.phase, **event.facts})
-        progress(event)
-
-    return observe

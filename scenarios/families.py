@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from learning.families.offers import PLUGIN_SWITCH, Offer, offers, switched_on
-from learning.families.table import DEFENCES, FAMILIES
+from learning.families.offers import PLUGIN_SWITCH, Offer, PluginError, offers, switched_on
+from learning.families.table import DEFENCES, FAMILIES, TOOLS
 from learning.method import Method, broken
 
 # The kind of what `backfire.play` is given as an object that no family has.
@@ -14,6 +14,20 @@ __all__ = ["DEFENCES", "FAMILIES", "faults", "plugin_hint"]
 
 def faults() -> dict[Offer, str]:
     """Return the plug-ins that are left out, and what is wrong with each; none if switched off."""
+    return {**_broken_tools(), **_broken_methods()}
+
+
+def _broken_tools() -> dict[Offer, str]:
+    wrong: dict[Offer, str] = {}
+    for offer in [one for family in TOOLS for one in offers(family)] if switched_on() else ():
+        try:
+            offer.load()
+        except PluginError as error:
+            wrong[offer] = str(error)
+    return wrong
+
+
+def _broken_methods() -> dict[Offer, str]:
     others = ((family,) for family in FAMILIES if family not in DEFENCES)
     return {
         offer: fault

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from backfire.environment import SWITCHES
 from learning.families.offers import PLUGIN_SWITCH, offers, switched_on
-from learning.families.table import FAMILIES, GROUP
+from learning.families.table import FAMILIES, GROUP, TOOLS
 from scenarios.families import faults
 from scenarios.library import names
 from scenarios.text.quoting import listing
@@ -189,7 +189,7 @@ def _plugins() -> Iterator[Check]:
     for offer in offers():
         name = f"plug-in {offer}"
         if offer.family is None:
-            groups = listing([GROUP + family for family in FAMILIES], len(FAMILIES))
+            groups = listing([GROUP + family for family in (*FAMILIES, *TOOLS)], 40)
             found = f"no family has the group {offer.point.group}"
             yield Check(name, "note", found, f"its package can use one of {groups}")
         elif offer in wrong:

@@ -178,7 +178,7 @@ def run(
                 connection=connection,
                 out=out,
                 progress=observe,
-                track=[tracker.value for tracker in track],
+                track=list(track),
             )
         _show(played, plain=plain, json_output=json_output)
 
@@ -214,7 +214,7 @@ def resume(
                 runtime=chosen,
                 connection=connection,
                 progress=observe,
-                track=[tracker.value for tracker in track],
+                track=list(track),
             )
         if played.already and not json_output:
             say(f"{printable(str(run))}: this run is finished; nothing is left to play")

@@ -99,7 +99,7 @@ def sweep(
         spread = chosen_devices(device, devices)
         if len(spread) > 1 and runtime == SweepRuntime.RAY:
             raise UsageError("expected --devices with --runtime local: Ray gives each cell its GPU")
-        names = [tracker.value for tracker in track]
+        names = list(track)
         need_trackers(names)
         console = open_console(plain, error=True)
 

@@ -7,15 +7,24 @@ a game, and nothing leaves the machine unless the user's own environment says so
 
 from __future__ import annotations
 
-from backfire.trackers.base import TRACKERS, Tracker, TrackerMissingError, need_trackers
-from backfire.trackers.telling import Tracking, track_game, tracking
+from backfire.trackers.base import (
+    TRACKERS,
+    Tracker,
+    TrackerMissingError,
+    need_trackers,
+    plugin,
+    tracker_names,
+)
+from backfire.trackers.telling import Tracked, Tracking, tracking
 
 __all__ = [
     "TRACKERS",
+    "Tracked",
     "Tracker",
     "TrackerMissingError",
     "Tracking",
     "need_trackers",
-    "track_game",
+    "plugin",
+    "tracker_names",
     "tracking",
 ]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from backfire.callbacks.base import Callback
 from backfire.trackers.base import Setting, Tracker, open_tracker
 from scenarios.scenario import Scenario
 from server.events import Event, Observer, ignore
@@ -44,6 +45,10 @@ class Tracking:
     def __call__(self, event: Event) -> None:
         """Tell of an event of a game; it is an observer."""
         self._observe(event)
+        self.heard(event)
+
+    def heard(self, event: Event) -> None:
+        """Tell the trackers of an event of a game."""
         if event.phase == "round":
             self._numbers(_of_round(event.facts), event.done)
 
@@ -107,6 +112,19 @@ class Tracking:
                     self._observe(Event("tracking", 0, 0, note))
 
 
+def _opened(
+    names: Sequence[str], folder: Path, title: str, observe: Observer
+) -> dict[str, Tracker]:
+    trackers: dict[str, Tracker] = {}
+    for name in dict.fromkeys(names):
+        try:
+            trackers[name] = open_tracker(name, folder / FOLDER, title)
+        except Exception as error:  # as above
+            note = f"{name} cannot be used: {' '.join(str(error).split())}"
+            observe(Event("tracking", 0, 0, note))
+    return trackers
+
+
 @contextmanager
 def tracking(
     names: Sequence[str], folder: Path, title: str, observe: Observer = ignore
@@ -119,14 +137,7 @@ def tracking(
         title: Name of what is played.
         observe: Told of each event, and of trackers that fail.
     """
-    trackers: dict[str, Tracker] = {}
-    for name in dict.fromkeys(names):
-        try:
-            trackers[name] = open_tracker(name, folder / FOLDER, title)
-        except Exception as error:  # as above
-            note = f"{name} cannot be used: {' '.join(str(error).split())}"
-            observe(Event("tracking", 0, 0, note))
-    opened = Tracking(trackers, observe)
+    opened = Tracking(_opened(names, folder, title, observe), observe)
     try:
         yield opened
     except BaseException:
@@ -135,16 +146,35 @@ def tracking(
     opened.close(finished=True)
 
 
-@contextmanager
-def track_game(
-    names: Sequence[str], folder: Path, scenario: Scenario, observe: Observer = ignore
-) -> Iterator[Tracking]:
-    """Open trackers for one game and tell them what it is; otherwise as `tracking`."""
-    title = f"{scenario.name}-seed{scenario.seed}"
-    with tracking(names, folder, title, observe) as opened:
-        if names:
-            opened.settings({**flattened(scenario.resolved()), "digest": scenario.digest()})
-        yield opened
+class Tracked(Callback):
+    """Tells trackers of one game.
+
+    Args:
+        names: Of trackers, checked by `need_trackers`; none is well.
+        observe: Told of trackers that fail.
+    """
+
+    def __init__(self, names: Sequence[str], observe: Observer = ignore) -> None:
+        self._names, self._observe = tuple(names), observe
+        self._tracking = Tracking({}, observe)
+
+    def on_start(self, scenario: Scenario, folder: Path) -> None:
+        """Open the trackers and tell them what is played."""
+        title = f"{scenario.name}-seed{scenario.seed}"
+        self._tracking = Tracking(_opened(self._names, folder, title, self._observe), self._observe)
+        if self._names:
+            settings = flattened(scenario.resolved())
+            self._tracking.settings({**settings, "digest": scenario.digest()})
+
+    def on_event(self, event: Event) -> None:
+        """Tell of a round."""
+        self._tracking.heard(event)
+
+    def on_end(self, result: GameResult | None) -> None:
+        """Tell of the scores, and close."""
+        if result is not None:
+            self._tracking.scored(result)
+        self._tracking.close(finished=result is not None)
 
 
 def _not_told(dropped: Counter[str]) -> str:

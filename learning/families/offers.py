@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
-from learning.families.table import FAMILIES, GROUP, OLD_GROUPS
+from learning.families.table import FAMILIES, GROUP, OLD_GROUPS, TOOLS
 
 PLUGIN_SWITCH: Final = "BACKFIRE_PLUGINS"
 
@@ -34,10 +34,10 @@ class Offer:
 
     @property
     def family(self) -> str | None:
-        """Its family; None where there is none of the group's name."""
+        """Its family, of methods or of tools; None where there is none of the group's name."""
         name = self.point.group.removeprefix(GROUP)
         name = OLD_GROUPS.get(name, name)
-        return name if name in FAMILIES else None
+        return name if name in FAMILIES or name in TOOLS else None
 
     @property
     def outdated(self) -> bool:

@@ -38,6 +38,12 @@ DEFENCES: Final = (
     "aggregation",
 )
 
+# What other packages can offer besides methods: no scenario names it, a command does.
+TOOLS: Final[dict[str, str]] = {
+    "tracker": "backfire.trackers.base.Tracker",
+    "callback": "backfire.callbacks.base.Callback",
+}
+
 GROUP: Final = "backfire."
 # Groups of entry points as they were called before they had their families' names.
 OLD_GROUPS: Final[dict[str, str]] = {

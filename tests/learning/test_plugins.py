@@ -9,7 +9,7 @@ from stranger import install
 from backfire.cli.doctor import examine, healthy
 from learning.families.offers import PLUGIN_SWITCH, offers
 from learning.families.origins import origin_of
-from learning.families.table import FAMILIES, OLD_GROUPS, family_of
+from learning.families.table import FAMILIES, OLD_GROUPS, TOOLS, family_of
 from learning.method import Method, broken, discover, plugins_in
 from learning.models.softmax import Softmax
 from learning.triggers.base import Trigger
@@ -234,5 +234,6 @@ def test_families_are_named_once():
     assert not OLD_GROUPS.keys() & FAMILIES.keys()
     assert set(OLD_GROUPS.values()) <= FAMILIES.keys()
     assert len(set(FAMILIES.values())) == len(FAMILIES)
+    assert not FAMILIES.keys() & TOOLS.keys()
     assert all(family_of(package) == family for family, package in FAMILIES.items())
     assert family_of("learning") is None
