@@ -1,8 +1,8 @@
 """Backfire: a game table for poisoned collaborative learning.
 
-`play`, `sweep`, `load` and `compare` are what programs and notebooks use (`docs/python.md`). Beside
-them stand the base classes of methods of one's own and the checks of their conformance. Nothing is
-imported before it is asked for, so that `import backfire` is quick.
+`play`, `resume`, `sweep`, `load` and `compare` are what programs and notebooks use
+(`docs/python.md`). Beside them stand the base classes of methods of one's own and the checks of
+their conformance. Nothing is imported before it is asked for, so that `import backfire` is quick.
 
 The names of `__all__` follow semantic versioning; everything else may change with any version.
 """
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from backfire.api.comparing import Comparison, compare
-    from backfire.api.games import play, sweep
+    from backfire.api.games import play, resume, sweep
     from backfire.api.results import FinishedGame, FinishedSweep, load
+    from backfire.callbacks.base import Callback
     from backfire.playing import PlayError
     from clients.data_attacks.base import Behaviour
     from clients.update_attacks.base import UpdateAttack
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
     from scenarios.text.errors import ScenarioError
     from server.errors import RunFolderError
+    from server.events import Event
     from strategies.aggregation.base import Aggregator
     from strategies.base import Augmentation, Filter, TrainingHook
 
@@ -36,9 +38,11 @@ __all__ = [
     "Architecture",
     "Augmentation",
     "Behaviour",
+    "Callback",
     "Comparison",
     "DataSet",
     "DataSource",
+    "Event",
     "Filter",
     "FinishedGame",
     "FinishedSweep",
@@ -54,6 +58,7 @@ __all__ = [
     "compare",
     "load",
     "play",
+    "resume",
     "sweep",
 ]
 
@@ -62,9 +67,11 @@ _HOMES: Final = {
     "Architecture": "learning.models.base",
     "Augmentation": "strategies.base",
     "Behaviour": "clients.data_attacks.base",
+    "Callback": "backfire.callbacks.base",
     "Comparison": "backfire.api.comparing",
     "DataSet": "learning.data.base",
     "DataSource": "learning.data.base",
+    "Event": "server.events",
     "Filter": "strategies.base",
     "FinishedGame": "backfire.api.results",
     "FinishedSweep": "backfire.api.results",
@@ -79,6 +86,7 @@ _HOMES: Final = {
     "compare": "backfire.api.comparing",
     "load": "backfire.api.results",
     "play": "backfire.api.games",
+    "resume": "backfire.api.games",
     "sweep": "backfire.api.games",
 }
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from backfire import playing
-from backfire.api.inputs import Given, scenario_of, sweep_of
+from backfire.api.inputs import Given, objects_in, scenario_of, sweep_of
 from backfire.api.results import FinishedGame, FinishedSweep
+from backfire.callbacks.base import Callback
 from backfire.sweeps import play_sweep
 from backfire.sweeps.results import conclude
 
 
 def play(
-    scenario: Given, *, seed: int | None = None, out: str | Path = "runs", **changes: object
+    scenario: Given,
+    *,
+    seed: int | None = None,
+    out: str | Path = "runs",
+    runtime: str = "local",
+    connection: str | Path | None = None,
+    track: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+    **changes: object,
 ) -> FinishedGame:
     """Play a game and return what came of it; a run folder is left, as by ``backfire run``.
 
@@ -27,6 +36,11 @@ def play(
         scenario: A name of the library, a path, a mapping, or a `Scenario`.
         seed: The game's seed; by default the scenario's.
         out: Folder that the run folder is made in.
+        runtime: ``local``, ``ray`` or ``grpc``. An object from Python cannot leave this process:
+            a game that holds one is played on ``local``.
+        connection: The folder of a deployment, which ``grpc`` needs.
+        track: Names of trackers or callbacks, as for ``--track``.
+        callbacks: Told of the game's start, events and end; one that fails is told no more.
         **changes: What stands in a field instead: ``training={...}``, ``model=net``, or by path
             as for ``--set``: ``**{"agents.mallory.count": 3}``.
 
@@ -37,8 +51,54 @@ def play(
         ValueError: If an object from Python cannot be taken; one line.
     """
     chosen = scenario_of(scenario, seed, changes)
-    played = playing.play(chosen, out=Path(out))
+    if runtime != "local" and (objects := objects_in(chosen)):
+        raise playing.PlayError(
+            f"expected the runtime local for a game with objects from Python ({objects[0]}), which "
+            f"cannot be sent to other processes, got {runtime!r}"
+        )
+    played = playing.play(
+        chosen,
+        runtime=runtime,
+        connection=None if connection is None else Path(connection),
+        out=Path(out),
+        track=track,
+        callbacks=callbacks,
+    )
     return FinishedGame(played.folder, chosen.model)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    runtime: str | None = None,
+    connection: str | Path | None = None,
+    track: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+) -> FinishedGame:
+    """Go on with a game that was cut off, to the same bytes; a finished one is only read.
+
+    A game with objects from Python cannot be resumed: its folder does not hold them.
+
+    Args:
+        folder: Its run folder.
+        runtime: As for `play`; by default the one on which the game began.
+        connection: As for `play`.
+        track: As for `play`.
+        callbacks: As for `play`.
+
+    Raises:
+        ScenarioError: If the run's scenario cannot be read, for one because it holds objects.
+        PlayError: If the game cannot be played; one line.
+        RunFolderError: If there is no run to go on with; one line.
+    """
+    played = playing.resume(
+        Path(folder),
+        runtime=runtime,
+        connection=None if connection is None else Path(connection),
+        track=track,
+        callbacks=callbacks,
+    )
+    return FinishedGame(played.folder)
 
 
 def sweep(

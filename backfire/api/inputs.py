@@ -63,6 +63,15 @@ def sweep_of(given: str | Path | Mapping[str, Any], changes: Mapping[str, Any]) 
     return load_sweep(find(str(given)), overrides, Look.MUST)
 
 
+def objects_in(scenario: Scenario) -> list[str]:
+    """Return the objects of a scenario that no file and no installed package holds."""
+    given = (scenario.model, scenario.data)
+    return [
+        *(one.of for one in given if isinstance(one, GivenModel | GivenData)),
+        *(str(one["method"]) for one in scenario.plugins() if not one["entry_point"]),
+    ]
+
+
 def _plain(where: str, value: object) -> str:
     try:
         return json.dumps(value)

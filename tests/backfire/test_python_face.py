@@ -45,10 +45,10 @@ TINY = {
 }
 # Semantic versioning: a name that goes, or changes what it is, is a new major version.
 NAMES = {
-    "Aggregator", "Architecture", "Augmentation", "Behaviour", "Comparison", "DataSet",
-    "DataSource", "Filter", "FinishedGame", "FinishedSweep", "PlayError", "RunFolderError",
+    "Aggregator", "Architecture", "Augmentation", "Behaviour", "Callback", "Comparison", "DataSet",
+    "DataSource", "Event", "Filter", "FinishedGame", "FinishedSweep", "PlayError", "RunFolderError",
     "Scenario", "ScenarioError", "TrainingHook", "Trigger", "UpdateAttack", "__version__",
-    "check_architecture", "compare", "load", "play", "sweep",
+    "check_architecture", "compare", "load", "play", "resume", "sweep",
 }  # fmt: skip
 
 
@@ -420,3 +420,58 @@ def test_a_run_keeps_the_sha256_of_its_weights_file(tmp_path):
     assert kept == {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
     with pytest.raises(backfire.PlayError, match=r"^model\.weights: expected the SHA-256 000"):
         backfire.play(TINY, out=tmp_path, model=net | {"sha256": "0" * 64})
+
+
+class Told(backfire.Callback):
+    def __init__(self):
+        self.phases, self.end = [], None
+
+    def on_event(self, event: backfire.Event):
+        self.phases.append(event.phase)
+
+    def on_end(self, result):
+        self.end = result
+
+
+def test_a_game_from_python_tells_its_callbacks(out):
+    told = Told()
+    game = backfire.play(TINY, seed=3, out=out, callbacks=[told])
+    assert told.end == game.result
+    assert "training" in told.phases
+
+
+@pytest.mark.parametrize("held", [{"model": Net}, {"defenders": {"mine": [FirstRows()]}}])
+@pytest.mark.parametrize("runtime", ["ray", "grpc"])
+def test_objects_from_python_are_not_sent_to_other_processes(held, runtime, out):
+    before = sorted(out.iterdir())
+    with pytest.raises(backfire.PlayError, match=r"(?s)runtime local .*(Net|FirstRows).*got '"):
+        backfire.play(TINY, runtime=runtime, out=out, **held)
+    assert sorted(out.iterdir()) == before
+
+
+def test_a_finished_game_resumes_to_what_it_was(plain):
+    assert backfire.resume(plain.folder).result == plain.result
+
+
+class Stop(backfire.Callback):
+    def on_event(self, event):
+        if event.phase == "scoring":
+            raise KeyboardInterrupt
+
+
+def test_a_game_that_was_cut_off_goes_on_to_the_same_result(plain, out):
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        backfire.play(TINY, seed=3, out=out, callbacks=[Stop()])
+    again = backfire.resume(str(stopped.value))
+    assert [(row.score, row.value) for row in again.scores] == [
+        (row.score, row.value) for row in plain.scores
+    ]
+    assert len(again.scores) > 5
+    assert again.verdict == plain.verdict
+
+
+def test_a_game_with_objects_is_not_resumed_without_them(out):
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        backfire.play(TINY, seed=3, out=out, model=Net, callbacks=[Stop()])
+    with pytest.raises((ScenarioError, backfire.PlayError)):
+        backfire.resume(str(stopped.value))
