@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks._measure import alone, peak
+from learning.curvature.last_layer import LastLayer, last_layer_product
+from learning.curvature.solvers.conjugate_gradients import conjugate_gradients
+from learning.curvature.streamed import Streamed
 from learning.models.small_cnn import SmallCNN
 from learning.training.job import Trained
 from strategies.base import Defender
-from strategies.filtering.parts.curvature import conjugate_gradients, last_layer_product
-from strategies.filtering.parts.gradients import LastLayer, Streamed, all_layers
+from strategies.filtering.parts.gradients import all_layers
 from strategies.filtering.sever import gradient_scores
 
 SHAPE, CLASSES = (3, 32, 32), 10

@@ -77,3 +77,10 @@ def layer_draws(generator: torch.Generator, device: torch.device) -> Iterator[No
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(generator.initial_seed())
         yield
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Compute the same bytes whatever the number of CPU threads: on one, in exact convolutions."""
+    with threads(1), exact_convolutions():
+        yield

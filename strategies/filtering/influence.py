@@ -28,26 +28,16 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from learning.curvature.last_layer import GIB, LastLayer, factorised, last_layer_product
+from learning.curvature.per_row import Measured, RowGradients
+from learning.curvature.products import Product, all_layers_product
+from learning.curvature.solvers.conjugate_gradients import conjugate_gradients
 from learning.pool import DEFENDER, Bools, Pool
 from learning.shares import count_of
 from learning.training.job import Trained, Training, TrainingRequests
 from strategies.base import Defender, Verdict
 from strategies.checks import refuse_unused
-from strategies.filtering.parts.curvature import (
-    Product,
-    all_layers_product,
-    conjugate_gradients,
-    factorised,
-    last_layer_product,
-)
-from strategies.filtering.parts.gradients import (
-    GIB,
-    LastLayer,
-    Measured,
-    RowGradients,
-    all_layers,
-    last_layer,
-)
+from strategies.filtering.parts.gradients import all_layers, last_layer
 from strategies.filtering.parts.losses import part
 from strategies.filtering.parts.principal import Doubles
 from strategies.filtering.parts.ranked import UNTRAINED, RankedFilter, unjudged, untrained

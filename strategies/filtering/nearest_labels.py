@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from learning.curvature.last_layer import GIB
 from learning.pool import Floats, Ints, Pool
 from learning.training.job import Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.parts.gradients import GIB
 from strategies.filtering.parts.principal import Doubles
 from strategies.filtering.parts.ranked import UNTRAINED, unjudged, untrained
 

@@ -13,7 +13,8 @@ implementations of the paper take. S3 5.6 (Table 11) removes 3 % once: ``rounds:
 The randomised threshold of Algorithm 2, which the proofs need, is not offered.
 
 v is never formed: with u the top eigenvector of the n x n matrix ``G G^T`` and lambda its
-eigenvalue, tau_i = lambda u_i^2; and the eigenvector needs products with G alone (`gradients`).
+eigenvalue, tau_i = lambda u_i^2; and the eigenvector needs products with G alone
+(`learning.curvature`).
 """
 
 from __future__ import annotations
@@ -24,17 +25,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from learning.curvature.per_row import Measured, RowGradients
+from learning.curvature.streamed import Streamed
 from learning.pool import Bools, Ints, Pool
 from learning.training.job import Trained, Training, TrainingRequests
 from strategies.base import Defender, Filter, Verdict
-from strategies.filtering.parts.gradients import (
-    Measured,
-    RowGradients,
-    Streamed,
-    all_layers,
-    kept_if_small,
-    last_layer,
-)
+from strategies.filtering.parts.gradients import all_layers, kept_if_small, last_layer
 from strategies.filtering.parts.lanczos import top_eigenpair
 from strategies.filtering.parts.losses import part
 from strategies.filtering.parts.principal import Doubles

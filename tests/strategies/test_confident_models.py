@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from learning.curvature.last_layer import LastLayer
+from learning.curvature.losses import bent, cross_entropy
 from learning.models.parts.modules import Classifier
 from learning.pool import DEFENDER, Block, Pool
 from learning.training.batches.batches import Batch
@@ -22,8 +24,7 @@ from strategies.base import Defender
 from strategies.filtering.influence import Influence
 from strategies.filtering.iterative_trimmed_loss import IterativeTrimmedLoss
 from strategies.filtering.loss_defence import LossDefence
-from strategies.filtering.parts.curvature import bent
-from strategies.filtering.parts.gradients import LastLayer, all_layers, cross_entropy, last_layer
+from strategies.filtering.parts.gradients import all_layers, last_layer
 from strategies.filtering.parts.losses import cross_entropies, odds_against
 from strategies.filtering.sever import Sever
 from strategies.filtering.trim import Trim

@@ -10,20 +10,21 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
+from learning.curvature.last_layer import (
+    LastLayer,
+    factorised,
+    last_layer_matrix,
+    last_layer_product,
+)
+from learning.curvature.products import all_layers_product
+from learning.curvature.solvers.conjugate_gradients import conjugate_gradients
 from learning.models.parts.modules import Classifier
 from learning.pool import DEFENDER
 from learning.training.job import Trained
 from strategies.base import Defender
 from strategies.conformance.filtering import made_pool
 from strategies.filtering.influence import Influence
-from strategies.filtering.parts.curvature import (
-    all_layers_product,
-    conjugate_gradients,
-    factorised,
-    last_layer_matrix,
-    last_layer_product,
-)
-from strategies.filtering.parts.gradients import LastLayer, all_layers
+from strategies.filtering.parts.gradients import all_layers
 
 CPU = torch.device("cpu")
 CLASSES, DAMPING = 3, 0.02

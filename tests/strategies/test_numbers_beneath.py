@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from learning.curvature.last_layer import GIB
 from strategies.aggregation.base import GIBIBYTE
 from strategies.aggregation.bulyan import Bulyan
 from strategies.aggregation.krum import Krum
@@ -18,7 +19,6 @@ from strategies.aggregation.parts.buffers import _weighted_median
 from strategies.aggregation.parts.gram import cosines, distances_to
 from strategies.aggregation.trimmed_mean import TrimmedMean
 from strategies.checks import refuse_unused
-from strategies.filtering.parts.gradients import GIB
 from strategies.filtering.parts.lanczos import top_eigenpair
 from strategies.filtering.parts.row_draws import _mixed, _turns
 from strategies.hooks.poison_patches import PoisonPatches

@@ -8,17 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from learning.curvature.last_layer import LastLayer
+from learning.curvature.per_row import Stored
+from learning.curvature.vectors import weights_of
 from learning.models.parts.modules import Classifier
 from learning.training.job import Trained
 from strategies.base import Defender
-from strategies.filtering.parts.gradients import (
-    LastLayer,
-    Stored,
-    all_layers,
-    kept_if_small,
-    last_layer,
-    weights_of,
-)
+from strategies.filtering.parts.gradients import all_layers, kept_if_small, last_layer
 from strategies.filtering.parts.lanczos import top_eigenpair
 
 SHAPE, CLASSES, ROWS = (2, 5, 4), 3, 11

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from learning.curvature.last_layer import LastLayer
+from learning.curvature.per_row import Stored
+from learning.curvature.streamed import Streamed
 from learning.pool import Pool
 from learning.training.job import Trained
-from strategies.filtering.parts.gradients import LastLayer, Stored, Streamed
 from strategies.filtering.sever import Sever, gradient_scores
 
 CPU = torch.device("cpu")
