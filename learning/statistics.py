@@ -215,3 +215,52 @@ def _cluster_half_width(
     residuals = sums - sizes * (sums.sum() / sizes.sum())
     variance = clusters / (clusters - 1) * float((residuals**2).sum()) / float(sizes.sum()) ** 2
     return float(scipy.special.stdtrit(clusters - 1, (1 + level) / 2) * np.sqrt(variance))
+
+
+def combined_difference(
+    games: Sequence[Hits], factors: Sequence[float], level: float = LEVEL
+) -> Compared:
+    """Return a sum of paired differences of several games, ``sum_k factor_k * mean(hits_k)``.
+
+    All games are asked the same inputs, so the sum is formed input by input, and its variance is
+    that of these sums: what the games have in common takes its part by itself. Two pseudo-inputs
+    are added, whose sums cancel and whose squares make half of the sum of the factors' squares; so
+    the interval has width where all games agree. Of a single difference, factors 1 and -1, that is
+    the adjusted interval of A. Agresti and Y. Min, "Simple improved confidence intervals for
+    comparing matched proportions", Statistics in Medicine 24 (2005) 729-740. The noise of trainings
+    is joined to it as in `clustered_difference`.
+
+    Args:
+        games: Of each game the hits, or shares of hits, (n,) or, with several trainings,
+            (trainings, n).
+        factors: Of each game, finite; they sum to 0.
+        level: Confidence level.
+
+    Raises:
+        ValueError: If the shapes differ, or the factors do not sum to 0.
+    """
+    shares = [_by_training(hits) for hits in games]
+    if len({some.shape for some in shares}) != 1 or len(shares) != len(factors):
+        raise ValueError("expected a factor for each game, and as many trainings and inputs in all")
+    if abs(sum(factors)) > 1e-9 * sum(map(abs, factors)):
+        raise ValueError(f"expected factors that sum to 0, got {list(factors)}")
+    sums = np.tensordot(np.asarray(factors, np.float64), np.stack(shares), 1)
+    trainings, n = sums.shape
+    if n == 0:
+        return Compared(Interval(float("nan"), -np.inf, np.inf), 0, trainings)
+    inputs = _adjusted(sums.mean(0), sum(factor**2 for factor in factors) / 2, level)
+    noise = _training_half_width(sums.mean(1), level)
+    value = inputs.value
+    low = value - float(np.hypot(value - inputs.low, noise))
+    high = value + float(np.hypot(inputs.high - value, noise))
+    return Compared(Interval(value, low, high), n, trainings)
+
+
+def _adjusted(sums: NDArray[np.float64], squares: float, level: float) -> Interval:
+    """Return the mean with Wald's interval of the inputs and two pseudo-inputs."""
+    n = len(sums) + 2
+    centre = float(sums.sum()) / n
+    variance = (float(sums @ sums) + squares) / n - centre**2
+    half = float(scipy.special.ndtri((1 + level) / 2)) * (variance / n) ** 0.5
+    value = float(sums.mean())
+    return Interval(value, min(value, centre - half), max(value, centre + half))

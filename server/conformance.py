@@ -16,6 +16,7 @@ from learning.method import kind_of
 from learning.pool import Ints
 from learning.seeds import numpy_generator
 from server.referee.assembly import agent_scores, group_scores
+from server.referee.damage.hits import DamageHits, Right
 from server.referee.facts import (
     AgentFacts,
     AttackHistory,
@@ -120,7 +121,9 @@ def _facts(score: ScoreMethod, federated: bool) -> list[tuple[str, object]]:
     if isinstance(score, GroupScore):
         attackers = [one for one in agents if one.malicious]
         scored = [agent_scores(one) for one in attackers]
-        return [("all attackers", GroupFacts(scored, [one.hits for one in attackers]))]
+        names = tuple(one.run_time.agent for one in attackers)
+        hits, damage = [one.hits for one in attackers], _damage(attackers)
+        return [("all attackers", GroupFacts(scored, hits, names, damage))]
     y = _labels("test", ROWS)
     test = [(_answers("one", ROWS), 2), (_answers("other", ROWS), 1)]
     if isinstance(score, RoundScore):
@@ -138,6 +141,8 @@ def _facts(score: ScoreMethod, federated: bool) -> list[tuple[str, object]]:
                 roster=[one.record for one in agents if one.record is not None],
                 agents={one.run_time.agent: agent_scores(one) for one in agents},
                 rounds=rounds,
+                rows=len(agents) * ROWS,
+                damage=_damage([one for one in agents if one.malicious]),
             ),
         )
     ]
@@ -202,7 +207,9 @@ def _of_group(
     score: AgentScore, facts: Sequence[AgentFacts]
 ) -> dict[str, Summary | QuantitySummary | Score | Difference | Quantity]:
     agents = [agent_scores(one, [score]) for one in facts]
-    scores = group_scores(agents, [one.hits for one in facts], [score])
+    names = [one.run_time.agent for one in facts]
+    hits = [one.hits for one in facts]
+    scores = group_scores(agents, hits, [score], names, _damage(facts))
     return GroupScores.model_validate_json(scores.model_dump_json()).more
 
 
@@ -251,10 +258,25 @@ def _agent(
     )
     record = AgentRecord(
         name=name, group=name, behaviour="backdoor" if malicious else "benign",
-        malicious=malicious, rows=ROWS, poisoned_rows=0, target=None, source=None, admitted=True,
+        malicious=malicious, rows=ROWS, poisoned_rows=2 * malicious, target=None, source=None,
+        admitted=True,
     )  # fmt: skip
     history = AttackHistory((2, 3), 2.0, 2 * ROWS) if federated and malicious else None
-    return AgentFacts(own, answers, malicious, record, history, _rounds() if federated else ())
+    alone = (_right("free"), _right(name)) if malicious else None
+    rounds = _rounds() if federated else ()
+    return AgentFacts(own, answers, malicious, record, history, rounds, alone)
+
+
+def _right(game: str) -> Right:
+    """Return which made-up test inputs two trainings of a game answer right, (2, ROWS)."""
+    return (_labels(f"right/{game}", 2 * ROWS) > 0).astype(np.float64).reshape(2, ROWS)
+
+
+def _damage(attackers: Sequence[AgentFacts]) -> DamageHits:
+    """Return the test inputs in all games of these attackers."""
+    names = tuple(one.run_time.agent for one in attackers)
+    alone = {one.run_time.agent: one.alone for one in attackers if one.alone is not None}
+    return DamageHits(_right("free"), _right("here"), alone, names, apart=False)
 
 
 def _rounds() -> tuple[RoundScores, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from backfire.evidence.comparisons import BySeed
-from server.referee.findings import needed_accuracy
+from server.referee.learnt import needed_accuracy
 from server.referee.registry import class_of
 
 CONSTANT: Final = "constant_accuracy"

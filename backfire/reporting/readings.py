@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backfire.reporting.text import points
+from server.referee.damage.findings import HERE
 from server.referee.findings import MATERIAL, UNLEARNT, code_of
 from server.referee.results import Difference, Finding, FindingCode, GroupScores
 from server.referee.verdict import no_better
@@ -95,10 +96,38 @@ _LEGEND: dict[FindingCode, Reading] = {
         "not played alone", "open", "no attacker was played alone (referee.alone)"
     ),
     "single": Reading("only attacker", "open", "there is nobody else who could cost it anything"),
+    "no_damage": Reading(
+        "no clear damage",
+        "good",
+        "clean accuracy cannot be told apart from that without attackers, test input by test input",
+    ),
+    "damages": Reading("does damage", "bad", "the attackers surely cost clean accuracy"),
+    "hinder": Reading(
+        "hinder each other",
+        "good",
+        "alone the attackers surely cost more in sum than together, test input by test input",
+    ),
+    "assist": Reading(
+        "help each other",
+        "bad",
+        "together the attackers surely cost more than the sum of what each costs alone",
+    ),
+    "add_up": Reading(
+        "damage, interplay unclear",
+        "bad",
+        "the attackers surely cost clean accuracy; whether they hinder or help each other cannot "
+        "be told",
+    ),
+    "beside_others": Reading(
+        "not played apart",
+        "open",
+        "what the group costs cannot be told from what the other attackers cost",
+    ),
     "no_backdoor": Reading(
         "no backdoor", "open", "the group has no triggered input that the score counts"
     ),
 }
+_ONCE = "each game was trained once, and trained again it may come out otherwise"
 _NO_EFFECT = Reading(
     "ASR as if untrained",
     "good",
@@ -136,6 +165,8 @@ def finding_reading(scores: GroupScores) -> Reading:
         return Reading(f"loses {points(found.most)[1:]} points at most", *_rest(said))
     if found.code == "no_effect" and _nothing_to_lose(scores):
         return Reading("void: no effect, alone either", *_rest(said))
+    if found.trainings == 1:
+        return Reading(said.words + HERE, "open", f"{said.meaning}; {_ONCE}")
     return said
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -92,6 +93,9 @@ class Contribution:
     run_rows: Ints | None = None
 
 
+Aim = Literal["backdoor", "damage"]
+
+
 class Behaviour(Method):
     """An agent's strategy in a game."""
 
@@ -99,6 +103,16 @@ class Behaviour(Method):
     def malicious(self) -> bool:
         """Whether the agent cheats."""
         return True
+
+    @property
+    def aim(self) -> Aim:
+        """What a cheating agent is after.
+
+        ``backdoor``: answers to inputs of its own, scored by ASR. ``damage``: a model that is worse
+        for everybody; it has no input at run time, and what counts is the clean accuracy lost. The
+        aim decides which control games tell of it, and what the verdict says.
+        """
+        return "backdoor"
 
     @abstractmethod
     def play(self, share: Share, seat: AgentContext) -> Contribution:

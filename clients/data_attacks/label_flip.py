@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from clients.data_attacks.base import AgentContext, Behaviour, Contribution, Share
+from clients.data_attacks.base import AgentContext, Aim, Behaviour, Contribution, Share
 from clients.data_attacks.parts.poisoning import choose_rows, contribute
 from learning.pool import Ints
 
@@ -38,6 +38,11 @@ class LabelFlip(Behaviour):
         "K - 1 - y.",
         json_schema_extra={"origin": "paper"},
     )
+
+    @property
+    def aim(self) -> Aim:
+        """Damage: a flipped label asks for no answer of its own."""
+        return "damage"
 
     def play(self, share: Share, seat: AgentContext) -> Contribution:
         """Flip labels; see `Behaviour.play`."""

@@ -18,7 +18,7 @@ from server.events import Event, Observer
 from server.games.idle import idle
 from server.games.session import GameSession
 from server.referee.referee import PlayedRounds, Referee
-from server.referee.registry import asked_of, definitions, told
+from server.referee.registry import definitions, told, with_damage
 from server.referee.results import DefenderScores, GameResult, RoundScores
 from server.referee.scoring.beside import Scored, beside
 from server.referee.scoring.triggers import with_distances
@@ -189,7 +189,7 @@ def result_of(
 ) -> GameResult:
     """Put a game's result together; `notes` are what the training has to say."""
     notes_told = (*dealt.data.notes, *idle(scenario, table), *_skipped(rounds or {}), *notes)
-    asked = asked_of(scenario.referee.scores)
+    asked = with_damage(scenario.referee.scores, table.roster)
     rows = sum(record.rows for record in table.roster if record.admitted)
     return GameResult(
         scenario=scenario.name,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clients.data_attacks.base import Aim, Behaviour
 from clients.data_attacks.private import Private
 from learning.data.partitioning import Partitioning
 from learning.messages import (
@@ -300,6 +301,7 @@ def _record(
         behaviour=kind_of(type(place.group.behaviour)),
         update=None if place.group.update is None else kind_of(type(place.group.update)),
         malicious=place.group.malicious or _claims_attack(place, item),
+        aim=_aim(place, item),
         rows=dealt.registered[place.name][1],
         poisoned_rows=int(np.sum(item.truth.poisoned)) if item else 0,
         target=item.run_time.target if item else None,
@@ -314,3 +316,12 @@ def _claims_attack(place: AgentSpec, item: _Revealed | None) -> bool:
     if item is None or not isinstance(place.group.behaviour, Private):
         return False
     return bool(len(item.run_time.targets) or item.truth.poisoned.any())
+
+
+def _aim(place: AgentSpec, item: _Revealed | None) -> Aim:
+    """Return what an agent is after; a private one that changed rows without a backdoor: damage."""
+    behaviour = place.group.behaviour
+    if isinstance(behaviour, Private):
+        backdoor = item is None or len(item.run_time.targets) or not item.truth.poisoned.any()
+        return "backdoor" if backdoor else "damage"
+    return behaviour.aim if isinstance(behaviour, Behaviour) else "backdoor"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from server.referee.damage.hits import DamageHits
 from server.referee.facts import AgentFacts, DefenderFacts, GroupFacts, RoundFacts
 from server.referee.registry import standard_scores
 from server.referee.results import (
@@ -47,15 +48,19 @@ def group_scores(
     agents: Sequence[AgentScores],
     hits: Sequence[CountedHits],
     asked: Sequence[object] = (),
+    names: Sequence[str] = (),
+    damage: DamageHits | None = None,
 ) -> GroupScores:
     """Return the scores over `agents`.
 
     Args:
         agents: Scores of the malicious agents of a group.
         hits: What those of their backdoors are made of, in the same order.
-        asked: What the scenario asks for beside the scores of every game.
+        asked: What is scored beside the scores of every game.
+        names: Of the agents, in the same order.
+        damage: The test inputs in all games, where a score asks for them.
     """
-    facts = GroupFacts(agents, hits)
+    facts = GroupFacts(agents, hits, tuple(names), damage)
     of_all: dict[str, Any] = {
         score.title: _plain(score.compute(facts)) for score in _standard(GroupScore)
     }

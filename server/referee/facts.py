@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from learning.pool import Ints
+from server.referee.damage.hits import DamageHits, Right
 from server.referee.results import (
     AgentRecord,
     AgentScores,
     DetectionScores,
+    Difference,
     FilterScores,
     RoundScores,
     Score,
 )
+from server.referee.scoring.accuracy import clean_hits
 from server.referee.scoring.agents import AgentAnswers, CountedHits, counted_hits
 from server.referee.scoring.answers import ToAll
+from server.referee.scoring.scores import difference
 from server.referee.sealed import RunTimeSet
 from strategies.base import Predictor
 
@@ -48,6 +52,9 @@ class AgentFacts:
         record: Who it is; None where a score is computed of made-up answers.
         history: When it attacked, in a federated game; None in a pooled one and of honest agents.
         rounds: The rounds of this defender in the attacked game; empty in a pooled game.
+        alone: Of an attacker that was also played alone which test inputs are answered right in
+            the game without attackers and in its own, each (trainings, n); None for others, and
+            where no score asks for it.
     """
 
     run_time: RunTimeSet
@@ -56,6 +63,7 @@ class AgentFacts:
     record: AgentRecord | None = None
     history: AttackHistory | None = None
     rounds: tuple[RoundScores, ...] = ()
+    alone: tuple[Right, Right] | None = None
 
     @property
     def backdoor(self) -> bool:
@@ -81,10 +89,14 @@ class GroupFacts:
     Attributes:
         agents: The scores of each.
         hits: Which of the inputs that `asr` counts were predicted as the target, in the same order.
+        names: Of the agents, in the same order.
+        damage: What is known of the test inputs in all games; None where no score asks for it.
     """
 
     agents: Sequence[AgentScores]
     hits: Sequence[CountedHits]
+    names: tuple[str, ...] = ()
+    damage: DamageHits | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +121,8 @@ class DefenderFacts:
         roster: The admitted agents.
         agents: Scores by agent.
         rounds: Its rounds in the attacked game; empty in a pooled game.
+        damage: The answers to the test inputs in all games, beside each other; None where no score
+            asks for it.
     """
 
     test: Sequence[ToAll]
@@ -124,6 +138,26 @@ class DefenderFacts:
     roster: Sequence[AgentRecord] = ()
     agents: Mapping[str, AgentScores] = field(default_factory=dict)
     rounds: tuple[RoundScores, ...] = ()
+    damage: DamageHits | None = None
+
+    @property
+    def lost(self) -> Difference | None:
+        """Clean accuracy lost against the game without attackers; None where it was not played."""
+        if self.damage is not None:
+            return difference([(self.damage.free, self.damage.together)])
+        if self.test_free is None:
+            return None
+        asked = self.test if self.test_of_attackers is None else self.test_of_attackers
+        return difference([(clean_hits(self.test_free, self.y), clean_hits(asked, self.y))])
+
+    @property
+    def epsilon(self) -> float:
+        """Poisoned rows over all other rows that are trained on, as contributed; 0 without any."""
+        admitted = [agent for agent in self.roster if agent.admitted]
+        poisoned = sum(agent.poisoned_rows for agent in admitted if agent.malicious)
+        # In a federated game the pool holds the defender's rows, which are not trained on.
+        rows = sum(agent.rows for agent in admitted) if self.rounds else self.rows
+        return poisoned / (rows - poisoned) if rows > poisoned else 0.0
 
 
 @dataclass(frozen=True, eq=False)

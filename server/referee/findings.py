@@ -19,7 +19,10 @@ What fails a gate is void for all that lies behind it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
+from server.referee.damage.findings import damage_finding
+from server.referee.learnt import has_learnt
 from server.referee.results import (
     ControlComparison,
     DefenderScores,
@@ -29,7 +32,6 @@ from server.referee.results import (
     Score,
 )
 
-LEARNT = 0.1
 MATERIAL = 0.05
 KEPT = 0.5
 # More than this an attack without an effect may do alone only if few inputs tell.
@@ -52,33 +54,33 @@ def is_void(group: GroupScores) -> bool:
     return code_of(group) not in DESCRIBED | CONCLUDED
 
 
-def needed_accuracy(constant: float) -> float:
-    """Return the clean accuracy that a model must surely exceed to have learnt, 0..1.
-
-    Args:
-        constant: Accuracy of the best constant answer, 0..1.
-    """
-    return constant + LEARNT * (1 - constant)
-
-
-def has_learnt(accuracy: Score, constant: float) -> bool:
-    """Return whether a model surely answers better than a constant, by a margin."""
-    return accuracy.value is not None and accuracy.low > needed_accuracy(constant)
-
-
-def judged(scores: DefenderScores, attackers: int) -> DefenderScores:
+def judged(
+    scores: DefenderScores,
+    attackers: int,
+    damaging: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> DefenderScores:
     """Return the scores with the finding of each group, and of all attackers together.
 
     Args:
         scores: Of one defender.
         attackers: Admitted attackers in the game.
+        damaging: The agents that aim at damage, by group; they are judged by
+            `server.referee.damage.findings`.
     """
 
-    def found(group: GroupScores) -> GroupScores:
-        return group.model_copy(update={"finding": finding(group, scores, attackers)})
+    def found(group: GroupScores, agents: int) -> GroupScores:
+        said = (
+            damage_finding(group, scores, whole=agents == attackers)
+            if agents
+            else finding(group, scores, attackers)
+        )
+        return group.model_copy(update={"finding": said})
 
-    groups: Mapping[str, GroupScores] = {name: found(own) for name, own in scores.groups.items()}
-    everybody = None if scores.malicious is None else found(scores.malicious)
+    sizes = {name: len(damaging.get(name, ())) for name in scores.groups}
+    groups = {name: found(own, sizes[name]) for name, own in scores.groups.items()}
+    # Attackers of both aims are judged as the backdoors among them are.
+    of_all = sum(sizes.values()) if all(sizes.values()) else 0
+    everybody = None if scores.malicious is None else found(scores.malicious, of_all)
     return scores.model_copy(update={"groups": groups, "malicious": everybody})
 
 

@@ -23,8 +23,10 @@ from learning.seeds import numpy_generator
 from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE, repeated
 from scenarios.schema import RefereeSpec
 from server.referee.assembly import agent_scores, group_scores, own_scores, round_scores
+from server.referee.damage.hits import DamageHits, Right
 from server.referee.facts import AgentFacts, AttackHistory, DefenderFacts, RoundFacts
 from server.referee.findings import judged
+from server.referee.registry import with_damage
 from server.referee.results import (
     AgentRecord,
     AgentScores,
@@ -121,6 +123,7 @@ class Referee:
         self._affordable = affordable
         self._class_names = tuple(class_names)
         self._roster = [agent for agent in roster if agent.admitted]
+        self._asked = with_damage(spec.scores, self._roster)
         self._scored = [agent for agent in self._roster if agent.name in sealed.run_time]
         self._engine = Passes(device or torch.device("cpu"), batch_size)
         self._targets = Targets.draw(sealed.test_x, sealed.test_y, spec.adversarial_rows, seed)
@@ -135,13 +138,14 @@ class Referee:
     def sample_alone(self) -> tuple[str, ...]:
         """Return the attackers that are also played alone, by the seed, in scenario order.
 
-        Drawn in each group among those with a triggered input that `asr` counts.
+        Drawn in each group among those with a triggered input that `asr` counts, and those that
+        aim at damage.
         """
         groups: dict[str, list[str]] = {}
-        group_of = {agent.name: agent.group for agent in self._scored}
-        for own in self._sets(triggered=True):
-            if own.counted.any():
-                groups.setdefault(group_of[own.agent], []).append(own.agent)
+        tells = {own.agent for own in self._sets(triggered=True) if own.counted.any()}
+        for agent in self._scored:
+            if agent.name in tells or agent.damages:
+                groups.setdefault(agent.group, []).append(agent.name)
         most = self._spec.alone
         if most == "auto" and sum(map(len, groups.values())) > self._affordable:
             most = FEW_ALONE
@@ -201,14 +205,17 @@ class Referee:
         """
         predictor = outcomes[ATTACKED].predictor
         answers = self._answers(outcomes)
-        facts = self._agent_facts(answers, played or PlayedRounds())
-        agents = {name: agent_scores(one, self._spec.scores) for name, one in facts.items()}
+        damage = self._damage(outcomes)
+        facts = self._agent_facts(answers, played or PlayedRounds(), damage)
+        agents = {name: agent_scores(one, self._asked) for name, one in facts.items()}
         tests = self._tests(outcomes)
         withstood = {
             attack.title: adversarial_accuracy(attack, predictor, self._targets, self._engine)
             for attack in self._spec.adversarial
         }
         cheats = [own.agent for own in self._sets(triggered=True)]
+        damaging = self._damaging()
+        everybody = [a.name for a in self._scored if a.name in cheats or a.damages]
         filters = filter_scores(
             outcomes[ATTACKED], self._sealed.truth, [agent.name for agent in self._roster]
         )
@@ -226,12 +233,16 @@ class Referee:
             roster=self._roster,
             agents=agents,
             rounds=played.rounds if played else (),
+            damage=damage,
         )
         scores = DefenderScores(
-            **own_scores(own, self._spec.scores),
+            **own_scores(own, self._asked),
             defences=defences,
-            groups=self._groups(facts, agents),
-            malicious=self._group(cheats, facts, agents) if cheats else None,
+            groups={
+                group: self._group(names, facts, agents, damage)
+                for group, names in self._members().items()
+            },
+            malicious=self._group(everybody, facts, agents, damage) if everybody else None,
             agents=agents,
             cross_asr=self._cross(answers, outcomes[ATTACKED].pool.classes),
             filters=filters,
@@ -244,7 +255,7 @@ class Referee:
             detection=own.detection,
         )
         return Scored(
-            judged(scores, sum(agent.malicious for agent in self._roster)),
+            judged(scores, sum(agent.malicious for agent in self._roster), damaging),
             clean_hits(tests[ATTACKED], self._sealed.test_y),
             {name: facts[name].hits.together[0] for name in cheats},
             {
@@ -257,7 +268,7 @@ class Referee:
         """Return the few scores that are followed round by round, in the attacked game."""
         answers = self._answers({ATTACKED: outcome})
         test = self._tests({ATTACKED: outcome})[ATTACKED]
-        agents = self._agent_facts(answers, PlayedRounds())
+        agents = self._agent_facts(answers, PlayedRounds(), None)
         names = self._classes(outcome.pool.classes)
         facts = RoundFacts(test, self._sealed.test_y, names, agents)
         return RoundMetrics(
@@ -268,12 +279,16 @@ class Referee:
                 if (asr := agent_scores(agents[own.agent]).asr) is not None
             },
             all_or_some(test, answers),
-            round_scores(facts, self._spec.scores),
+            round_scores(facts, self._asked),
         )
 
     def _agent_facts(
-        self, answers: Mapping[str, AgentAnswers], played: PlayedRounds
+        self,
+        answers: Mapping[str, AgentAnswers],
+        played: PlayedRounds,
+        damage: DamageHits | None,
     ) -> dict[str, AgentFacts]:
+        alone = {} if damage is None else damage.alone
         return {
             agent.name: AgentFacts(
                 self._sealed.run_time[agent.name],
@@ -282,6 +297,7 @@ class Referee:
                 agent,
                 played.history.get(agent.name),
                 played.rounds,
+                alone.get(agent.name),
             )
             for agent in self._scored
         }
@@ -356,13 +372,6 @@ class Referee:
         rows = ScoredRows([self._sealed.test_x])
         return answer_everybody(predictor, rows, asking, self._engine)
 
-    def _groups(
-        self, facts: Mapping[str, AgentFacts], agents: Mapping[str, AgentScores]
-    ) -> dict[str, GroupScores]:
-        return {
-            group: self._group(names, facts, agents) for group, names in self._members().items()
-        }
-
     def _members(self) -> dict[str, list[str]]:
         """Return the scored malicious agents by group."""
         members: dict[str, list[str]] = {}
@@ -376,12 +385,52 @@ class Referee:
         names: Sequence[str],
         facts: Mapping[str, AgentFacts],
         agents: Mapping[str, AgentScores],
+        damage: DamageHits | None,
     ) -> GroupScores:
         return group_scores(
             [agents[name] for name in names],
             [facts[name].hits for name in names],
-            self._spec.scores,
+            self._asked,
+            names,
+            damage,
         )
+
+    def _damaging(self) -> dict[str, tuple[str, ...]]:
+        """Return the scored agents that aim at damage, by group."""
+        aims = {agent.name for agent in self._scored if agent.damages}
+        return {group: tuple(names) for group, names in self._members().items() if aims & {*names}}
+
+    def _damage(self, outcomes: Mapping[str, Outcome]) -> DamageHits | None:
+        """Return the test inputs in all games; None where no score asks, or without a control."""
+        if ATTACKER_FREE not in outcomes or not any(score.of_damage for score in self._asked):
+            return None
+        cheats = tuple(agent.name for agent in self._roster if agent.malicious)
+        apart = any(outcome.predictor.by_agent for outcome in outcomes.values())
+        free = self._right(outcomes, ATTACKER_FREE, cheats)
+        alone = {}
+        for agent in self._scored:
+            own = self._right(outcomes, ALONE + agent.name, (agent.name,))
+            if own is not None and free is not None:
+                # Where all get the same answers, those that one of them gets are known.
+                asked = self._right(outcomes, ATTACKER_FREE, (agent.name,)) if apart else free
+                alone[agent.name] = (free if asked is None else asked, own)
+        together = self._right(outcomes, ATTACKED, cheats)
+        if free is None or together is None:
+            return None
+        return DamageHits(free, together, alone, cheats, apart)
+
+    def _right(
+        self, outcomes: Mapping[str, Outcome], world: str, asking: Sequence[str]
+    ) -> Right | None:
+        """Return which test inputs each training answers right; None where it was not played."""
+        rows = ScoredRows([self._sealed.test_x])
+        trainings = [
+            clean_hits(
+                answer_everybody(outcome.predictor, rows, asking, self._engine), self._sealed.test_y
+            )
+            for outcome in _trainings_of(outcomes, world)
+        ]
+        return np.stack(trainings) if trainings else None
 
     def _cross(self, answers: Mapping[str, AgentAnswers], classes: int) -> CrossASR | None:
         if not self._spec.cross_asr:

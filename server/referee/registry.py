@@ -7,7 +7,7 @@ from functools import cache
 from typing import Final
 
 from learning.method import discover, kind_of
-from server.referee.results import AskedScore
+from server.referee.results import AgentRecord, AskedScore
 from server.referee.scores.base import ScoreMethod
 
 STANDARD: Final = "server.referee.scores.standard"
@@ -31,6 +31,19 @@ def all_classes() -> tuple[type[ScoreMethod], ...]:
 def asked_of(scores: Sequence[object]) -> list[ScoreMethod]:
     """Return what a scenario asks for as the scores that they are."""
     return [score for score in scores if isinstance(score, ScoreMethod)]
+
+
+def with_damage(scores: Sequence[object], roster: Sequence[AgentRecord]) -> list[ScoreMethod]:
+    """Return what is scored beside the scores of every game: what a scenario asks for, and damage.
+
+    The scores of damage belong to every game with an agent that aims at it.
+    """
+    asked = asked_of(scores)
+    if not any(agent.damages for agent in roster):
+        return asked
+    titles = {score.title for score in asked}
+    every = (method() for method in all_classes() if method.of_damage)
+    return asked + [score for score in every if score.title not in titles]
 
 
 def definitions(asked: Sequence[ScoreMethod] = ()) -> dict[str, str]:

@@ -134,6 +134,14 @@ def _more() -> Any:  # noqa: ANN401 - what pydantic's fields are made of
     return Field(default_factory=dict, exclude_if=_is_empty)
 
 
+def _is_backdoor(aim: str) -> bool:
+    return aim == "backdoor"
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 def _is_empty(value: Mapping[str, object]) -> bool:
     return not value
 
@@ -230,6 +238,12 @@ FindingCode = Literal[
     "not_backfired",
     "bounded",
     "open",
+    "no_damage",
+    "damages",
+    "hinder",
+    "assist",
+    "add_up",
+    "beside_others",
 ]
 
 
@@ -240,11 +254,15 @@ class Finding(_Record):
         code: The gate that it failed, what one training of each game describes, or what several
             allow to conclude.
         most: Of ``no_effect``: how much the attack may do alone at most. Of ``bounded``: how much
-            it may have lost to the others at most.
+            it may have lost to the others at most. Of ``no_damage``: how much clean accuracy it may
+            cost at most.
+        trainings: Of attackers that aim at damage: how often each game was trained; with 1 the
+            finding describes that training alone. None for others.
     """
 
     code: FindingCode
     most: Share | None = None
+    trainings: Annotated[int, Field(ge=1, le=2**31)] | None = Field(None, exclude_if=_is_none)
 
 
 class GroupScores(_Record):
@@ -403,9 +421,9 @@ class DefenderScores(_Record):
             under their labels in the pool; None without such rows, and for several models.
         constant_accuracy: Clean accuracy of the best constant answer: the share of the most
             frequent class among the test inputs.
-        damage: Clean accuracy lost against the game without attackers, test input by test input,
-            in the game itself (one training of each); asked for by the malicious agents where
-            models differ by asking agent.
+        damage: Clean accuracy lost against the game without attackers, test input by test input;
+            asked for by the malicious agents where models differ by asking agent. In the game
+            itself (one training of each), but over all trainings where an agent aims at it.
         clean_against: Clean accuracy - that of the reference defender, test input by test input;
             None for the reference.
         more: Scores that the scenario asked for.
@@ -531,6 +549,7 @@ class AgentRecord(_Record):
             of a private agent, which nobody can check.
         trigger_distance: Of its trigger at train time from that of the scenario's first agent with
             a trigger, whose own is 0; None for agents whose trigger is not known from the scenario.
+        aim: What a malicious agent is after; left out of files for all but ``damage``.
     """
 
     name: str
@@ -545,6 +564,12 @@ class AgentRecord(_Record):
     update: str | None = None
     claimed: bool = False
     trigger_distance: TriggerDistance | None = None
+    aim: Literal["backdoor", "damage"] = Field("backdoor", exclude_if=_is_backdoor)
+
+    @property
+    def damages(self) -> bool:
+        """Whether it cheats in order to make the model worse for everybody."""
+        return self.malicious and self.aim == "damage"
 
 
 class Effort(_Record):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from learning.statistics import Interval, independent_difference
 from server.referee.findings import CONCLUDED, code_of, is_void
 from server.referee.results import AgentRecord, DefenderScores, GamePart, GroupScores
-from server.referee.verdict import UNTOLD, judgement, points_of, reference_of
+from server.referee.verdict import UNTOLD, judgement, reference_of
+from server.referee.wording import points_of
 
 
 @dataclass(frozen=True)

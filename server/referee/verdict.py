@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from learning.statistics import MIN_CLUSTERS
+from server.referee.damage.findings import HERE
+from server.referee.damage.sentences import Damaging, damage_sentence, lost_words, named
 from server.referee.findings import (
     BOUND,
     DESCRIBED,
@@ -18,8 +20,8 @@ from server.referee.findings import (
     UNLEARNT,
     code_of,
     is_void,
-    needed_accuracy,
 )
+from server.referee.learnt import needed_accuracy
 from server.referee.results import (
     AgentRecord,
     ControlComparison,
@@ -30,6 +32,7 @@ from server.referee.results import (
     Quarantine,
     Score,
 )
+from server.referee.wording import many, percent, points_of
 
 NAMED = 5
 UNTOLD = "cannot be told apart"
@@ -38,6 +41,11 @@ CAVEAT = (
     "Intervals are 95 % and speak of this one deal of the data (interference of fewer than "
     f"{MIN_CLUSTERS} agents: of those agents only). Only where a game was trained several times do "
     "they hold the noise of training, too. Another seed deals other data."
+)
+CAVEAT_OF_DAMAGE = (
+    "Intervals are 95 % and speak of these agents and this one deal of the data; their noise is "
+    "that of the test inputs, of which all games have the same. Only where a game was trained "
+    "several times do they hold the noise of training, too. Another seed deals other data."
 )
 ASK_FOR_REPEATS = (
     "Each game was trained once, so this describes what happened and concludes nothing: trained "
@@ -71,17 +79,57 @@ def verdict(
     called = f"the undefended model{of}" if not reference.defences else f"the defender {name}"
     where = f"In the {game} game: " if game else ""
     others = {other: scores for other, scores in defenders.items() if other != name}
+    damaging = _damaging(roster)
+    only = _only_damage(roster)
+    first = [] if only else [_finding(reference, called, roster)]
     return (
-        _finding(reference, called, roster),
+        *first,
+        *_damage(damaging, only, called, reference),
         *_repeats(reference),
         *_baselines(reference, called),
         f"{_capital(called)} has {_clean(reference)}.",
         *_removals(name, reference),
-        *(s for other, scores in others.items() for s in _defender(other, scores, reference)),
+        *(
+            s
+            for other, scores in others.items()
+            for s in _defender(other, scores, reference, lossy=bool(damaging))
+        ),
         *(where + sentence for sentence in _quarantines(quarantined)),
         *(f"{where}{_capital(note)}." for note in notes),
-        CAVEAT,
+        CAVEAT_OF_DAMAGE if only else CAVEAT,
     )
+
+
+def _damaging(roster: Sequence[AgentRecord]) -> dict[str, tuple[str, ...]]:
+    """Return the admitted agents that aim at damage, by group."""
+    groups: dict[str, list[str]] = {}
+    for agent in roster:
+        if agent.admitted and agent.damages:
+            groups.setdefault(agent.group, []).append(agent.name)
+    return {name: tuple(agents) for name, agents in groups.items()}
+
+
+def _only_damage(roster: Sequence[AgentRecord]) -> bool:
+    """Return whether there are attackers and all of them aim at damage."""
+    cheats = [agent for agent in roster if agent.admitted and agent.malicious]
+    return bool(cheats) and all(agent.damages for agent in cheats)
+
+
+def _damage(
+    groups: Mapping[str, tuple[str, ...]], only: bool, called: str, reference: DefenderScores
+) -> list[str]:
+    """Say what the attackers cost that aim at damage: all in one where nobody else attacks."""
+    if not groups:
+        return []
+    if only:
+        agents = tuple(name for names in groups.values() for name in names)
+        who = [Damaging(named(list(groups)), agents, reference.malicious, whole=True)]
+    else:
+        who = [
+            Damaging(name, agents, reference.groups.get(name), whole=False)
+            for name, agents in groups.items()
+        ]
+    return [damage_sentence(one, called, reference) for one in who]
 
 
 def reference_of(defenders: Mapping[str, DefenderScores]) -> str:
@@ -104,7 +152,12 @@ def _finding(reference: DefenderScores, called: str, roster: Sequence[AgentRecor
             f"{cheats[0].name} is the only attacker, so no other attacker could make it fail"
             f"{_alone_at(reference)}."
         )
-    said = [_group(name, scores, reference) for name, scores in reference.groups.items()]
+    damaging = _damaging(roster)
+    said = [
+        _group(name, scores, reference)
+        for name, scores in reference.groups.items()
+        if name not in damaging
+    ]
     return f"Against {called}, " + "; ".join(said) + "."
 
 
@@ -114,18 +167,18 @@ def _void(reference: DefenderScores, called: str) -> str | None:
     constant, free = reference.constant_accuracy, reference.clean_accuracy_attacker_free
     if constant is None or not codes & UNLEARNT:
         return None
-    clean = _percent(reference.clean_accuracy.value)
+    clean = percent(reference.clean_accuracy.value)
     bar = (
-        f"where a constant answer has {_percent(constant)} and more than "
-        f"{_percent(needed_accuracy(constant))} counts as learnt"
+        f"where a constant answer has {percent(constant)} and more than "
+        f"{percent(needed_accuracy(constant))} counts as learnt"
     )
     if "destroyed" in codes and free is not None:
         return (
             f"Void: under attack {called} is no better than a constant answer (clean accuracy "
-            f"{clean}, {_percent(free.value)} without attackers, {bar}). The attack destroyed the "
+            f"{clean}, {percent(free.value)} without attackers, {bar}). The attack destroyed the "
             "model, so no success rate against it means anything."
         )
-    beside = "" if free is None else f", {_percent(free.value)} without attackers"
+    beside = "" if free is None else f", {percent(free.value)} without attackers"
     return (
         f"Void: {called} learnt nothing (clean accuracy {clean}{beside}, {bar}), so nothing can be "
         "said of any attack on it. Train longer, or with another learning rate."
@@ -155,7 +208,7 @@ def figures(compared: ControlComparison, void: bool) -> str:
     """
     gap = compared.interference
     control = (
-        "" if compared.untrained is None else f", {_percent(compared.untrained.value)} untrained"
+        "" if compared.untrained is None else f", {percent(compared.untrained.value)} untrained"
     )
     means = "" if compared.trainings == 1 else f", means of {compared.trainings} trainings"
     between = (
@@ -165,16 +218,16 @@ def figures(compared: ControlComparison, void: bool) -> str:
         f"{points_of(gap.high)}, "
     )
     return (
-        f"ASR {_percent(compared.together.value)} together, {_percent(compared.alone.value)} alone"
-        f"{control} ({between}{agents_of(compared)}, {_many(gap.count, 'input')}{means})"
+        f"ASR {percent(compared.together.value)} together, {percent(compared.alone.value)} alone"
+        f"{control} ({between}{agents_of(compared)}, {many(gap.count, 'input')}{means})"
     )
 
 
 def agents_of(compared: ControlComparison) -> str:
     """Return whom a comparison speaks of, such as ``2 of 10 agents``."""
     if compared.agents == compared.of:
-        return _many(compared.of, "agent")
-    return f"{compared.agents} of {_many(compared.of, 'agent')}"
+        return many(compared.of, "agent")
+    return f"{compared.agents} of {many(compared.of, 'agent')}"
 
 
 def judgement(name: str, scores: GroupScores, defender: DefenderScores, where: str = "") -> str:
@@ -193,7 +246,7 @@ def judgement(name: str, scores: GroupScores, defender: DefenderScores, where: s
     if code == "not_learnt_alone":
         return _unlearnt_alone(name, where, scores.comparison, defender.constant_accuracy)
     bound = "" if most is None else f", or by {points_of(most)} points at most"
-    return {
+    said = {
         "no_backdoor": f"{name} plays no backdoor that could backfire or has no input that could "
         "show it",
         "single": f"{name} is the only attacker{where}",
@@ -211,7 +264,15 @@ def judgement(name: str, scores: GroupScores, defender: DefenderScores, where: s
         "not_backfired": f"{name} did not backfire{where}",
         "bounded": f"{name} did not backfire{where}{bound}",
         "open": f"whether {name} backfired{where} is unclear, with so few inputs or trainings",
+        "no_damage": f"{name} does no damage{where} that can be told from none",
+        "damages": f"{name} costs clean accuracy{where}",
+        "hinder": f"{name}'s agents hinder each other{where}: alone they cost more in sum",
+        "assist": f"{name}'s agents help each other{where}: together they cost more than the sum",
+        "add_up": f"{name}'s agents cost clean accuracy{where}; whether they hinder or help each "
+        "other cannot be told",
+        "beside_others": f"what {name} costs{where} cannot be told from what the others cost",
     }[code]
+    return f"{said}{HERE}" if found.trainings == 1 else said
 
 
 def _without_effect(
@@ -233,8 +294,8 @@ def _unlearnt_alone(
     name: str, where: str, compared: ControlComparison | None, constant: float | None
 ) -> str:
     accuracy = None if compared is None else compared.clean_accuracy_alone
-    least = "" if accuracy is None else f" (clean accuracy {_percent(accuracy.value)}"
-    bar = "" if constant is None else f", where a constant answer has {_percent(constant)})"
+    least = "" if accuracy is None else f" (clean accuracy {percent(accuracy.value)}"
+    bar = "" if constant is None else f", where a constant answer has {percent(constant)})"
     return (
         f"nothing can be said of {name}{where}: a model that one of its attackers attacks alone "
         f"learnt nothing{least}{bar}"
@@ -253,10 +314,22 @@ def _baselines(reference: DefenderScores, called: str) -> list[str]:
 
 def _repeats(reference: DefenderScores) -> list[str]:
     """Ask for more trainings where one of each has described something."""
-    return [ASK_FOR_REPEATS] if DESCRIBED & set(map(code_of, reference.groups.values())) else []
+    found = [group.finding for group in reference.groups.values() if group.finding is not None]
+    told = any(one.code in DESCRIBED or one.trainings == 1 for one in found)
+    return [ASK_FOR_REPEATS] if told else []
 
 
-def _defender(name: str, scores: DefenderScores, reference: DefenderScores) -> list[str]:
+def _defender(
+    name: str, scores: DefenderScores, reference: DefenderScores, *, lossy: bool
+) -> list[str]:
+    """Say how a defender does beside the reference.
+
+    Args:
+        name: Of the defender.
+        scores: Its scores.
+        reference: Those of the reference.
+        lossy: Whether agents aim at damage.
+    """
     void = _void(scores, f"the defender {name}")
     if void is not None:
         return [f"{name}: {void}", *_removals(name, scores)]
@@ -266,14 +339,15 @@ def _defender(name: str, scores: DefenderScores, reference: DefenderScores) -> l
         if own.asr.agents and group in reference.groups
     ]
     clean = f"{_clean(scores)}, {_compared(scores.clean_against)}"
-    return [f"{name}: " + "; ".join([*parts, clean]) + ".", *_removals(name, scores)]
+    lost = [words] if lossy and (words := lost_words(scores.damage)) else []
+    return [f"{name}: " + "; ".join([*parts, clean, *lost]) + ".", *_removals(name, scores)]
 
 
 def _beside(own: GroupScores, other: GroupScores) -> str:
     values = own.asr.pooled.value, other.asr.pooled.value
     if None in values:
         return "has no inputs"
-    one, two = map(_percent, values)
+    one, two = map(percent, values)
     return f"{one} against {two}, {_compared(own.against)}"
 
 
@@ -295,26 +369,26 @@ def _unseen(scores: GroupScores) -> str:
 def _clean(scores: DefenderScores) -> str:
     free = scores.clean_accuracy_attacker_free
     beside = (
-        "" if free is None or free.value is None else f" ({_percent(free.value)} without attackers)"
+        "" if free is None or free.value is None else f" ({percent(free.value)} without attackers)"
     )
-    return f"clean accuracy {_percent(scores.clean_accuracy.value)}{beside}"
+    return f"clean accuracy {percent(scores.clean_accuracy.value)}{beside}"
 
 
 def _removals(name: str, scores: DefenderScores) -> list[str]:
     said = [
-        f"{name}: {one.kind} removed {_many(one.removed, 'row')}, {one.true_positives} of the "
+        f"{name}: {one.kind} removed {many(one.removed, 'row')}, {one.true_positives} of the "
         f"{one.poisoned} poisoned ones among them."
         for one in scores.filters
     ]
     found = scores.detection
     if found is not None and found.removed is not None:
         said.append(
-            f"{name}: over {_many(found.rounds, 'round')} its rule removed "
-            f"{_many(found.removed, 'update')}, {found.true_positives} of the {found.cheating} "
+            f"{name}: over {many(found.rounds, 'round')} its rule removed "
+            f"{many(found.removed, 'update')}, {found.true_positives} of the {found.cheating} "
             "cheating ones among them."
         )
     if scores.guess_accuracy is not None and scores.guess_accuracy.value is not None:
-        right = _percent(scores.guess_accuracy.value)
+        right = percent(scores.guess_accuracy.value)
         said.append(f"{name} guesses the asking agent right for {right} of the triggered inputs.")
     return said
 
@@ -335,7 +409,7 @@ def _quarantines(quarantined: Sequence[Quarantine]) -> list[str]:
             named = ", ".join(f"{one.agent} ({one.code})" for one in refused[:NAMED])
             more = f" and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
             it = "it" if len(refused) == 1 else "them"
-            said.append(f"{_many(len(refused), what)} quarantined, {effect} {it}: {named}{more}.")
+            said.append(f"{many(len(refused), what)} quarantined, {effect} {it}: {named}{more}.")
     return said
 
 
@@ -356,22 +430,8 @@ def _points(gap: Difference) -> str:
     return "unknown" if gap.value is None else f"{points_of(gap.value)} points"
 
 
-def points_of(value: float) -> str:
-    """Return a share in per cent, or a difference in points, in at most one decimal."""
-    text = f"{100 * value:.1f}".removesuffix(".0")
-    return "0" if text == "-0" else text
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{points_of(value)} %"
-
-
 def _share(score: Score) -> str:
-    return f"{_percent(score.value)} ({points_of(score.low)} to {points_of(score.high)})"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    return f"{percent(score.value)} ({points_of(score.low)} to {points_of(score.high)})"
 
 
 def _capital(text: str) -> str:

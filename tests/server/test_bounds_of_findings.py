@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from backfire.evidence import learnt
-from server.referee.findings import MATERIAL, _concluded, needed_accuracy
+from server.referee.findings import MATERIAL, _concluded
+from server.referee.learnt import needed_accuracy
 from server.referee.results import Difference, Score
 from server.referee.scoring.predict import TIED, _decide
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from server.referee.findings import CONCLUDED, DESCRIBED, is_void, judged, needed_accuracy
+from server.referee.findings import CONCLUDED, DESCRIBED, is_void, judged
+from server.referee.learnt import needed_accuracy
 from server.referee.results import (
     AgentRecord,
     ControlComparison,

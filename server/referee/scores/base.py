@@ -27,9 +27,12 @@ Computed = ScoreValue | Mapping[str, ScoreValue] | None
 SHARE: Final[Bounds] = (0.0, 1.0)
 GAP: Final[Bounds] = (-1.0, 1.0)
 AMOUNT: Final[Bounds] = (0.0, float("inf"))
+POINTS: Final[Bounds] = (-float("inf"), float("inf"))
 
 WILSON: Final = "95 %, Wilson, over the inputs"
 PAIRED: Final = "95 %, over paired inputs, clustered by agent"
+PAIRED_INPUTS: Final = "95 %, over paired inputs"
+COMBINED: Final = "95 %, over inputs, all games paired"
 NO_INTERVAL: Final = "none within a game; a sweep has one over seeds"
 
 
@@ -52,6 +55,8 @@ class ScoreMethod(Method):
         ranked: Whether a leaderboard may rank defences by it.
         tells_of_attacks: Whether it says what a backdoor does, which means nothing where the model
             has not learnt.
+        of_damage: Whether it tells what attackers cost in clean accuracy; such a score is computed
+            in every game with an agent that aims at that, asked for or not.
     """
 
     of: ClassVar[Of]
@@ -68,6 +73,7 @@ class ScoreMethod(Method):
     on_card: ClassVar[bool] = False
     ranked: ClassVar[bool] = False
     tells_of_attacks: ClassVar[bool] = False
+    of_damage: ClassVar[bool] = False
 
     @property
     def title(self) -> str:

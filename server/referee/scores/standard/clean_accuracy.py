@@ -8,8 +8,7 @@ import numpy as np
 
 from server.referee.results import Quantity
 from server.referee.scores.base import GAP, NO_INTERVAL, PAIRED, Bounds, Computed, DefenderScore
-from server.referee.scoring.accuracy import clean_accuracy, clean_hits
-from server.referee.scoring.scores import difference
+from server.referee.scoring.accuracy import clean_accuracy
 
 if TYPE_CHECKING:
     from server.referee.facts import DefenderFacts
@@ -90,7 +89,4 @@ class Damage(DefenderScore):
 
     def compute(self, facts: DefenderFacts) -> Computed:
         """See `DefenderScore.compute`."""
-        if facts.test_free is None:
-            return None
-        asked = facts.test if facts.test_of_attackers is None else facts.test_of_attackers
-        return difference([(clean_hits(facts.test_free, facts.y), clean_hits(asked, facts.y))])
+        return facts.lost
