@@ -218,6 +218,11 @@ class RefereeSpec(Frozen):
         for title in titles:
             if titles.count(title) > 1:
                 raise ValueError(f"expected each score once, got {title} twice")
+        averaged = {getattr(score, "averaged_epochs", 0) for score in scores} - {0}
+        if len(averaged) > 1:
+            raise ValueError(
+                f"expected one number of epochs to average weights over, got {sorted(averaged)}"
+            )
         return scores
 
 

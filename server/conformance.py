@@ -143,6 +143,7 @@ def _facts(score: ScoreMethod, federated: bool) -> list[tuple[str, object]]:
                 rounds=rounds,
                 rows=len(agents) * ROWS,
                 damage=_damage([one for one in agents if one.malicious]),
+                averaged=None if federated else (_right("free"), _right("here")),
             ),
         )
     ]

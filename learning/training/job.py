@@ -54,6 +54,10 @@ class Trained:
             were held out; None without validation.
         diverged: The epoch in which it diverged, from 1 (the span of a training of steps); 0 if it
             did not.
+        averaged: The model with the mean of the weights after its last `Recipe.averaged` epochs,
+            of fewer where it has not trained so many, as `module` is otherwise. Where early
+            stopping restores the best epoch these are the last epochs all the same. None where
+            nobody asks for it.
     """
 
     module: nn.Module
@@ -63,6 +67,7 @@ class Trained:
     seconds: float
     validated: tuple[int, int] | None = None
     diverged: int = 0
+    averaged: nn.Module | None = None
 
 
 @dataclass(frozen=True, eq=False)

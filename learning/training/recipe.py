@@ -24,6 +24,8 @@ class Recipe:
         training: Training settings.
         compute: Where and how precisely.
         seed: The game's seed; gives the common initial weights and the batch orders.
+        averaged: Over how many of the last epochs the mean of a model's weights is taken, beside
+            the model itself, which stays what it is to the bit; 0: none.
     """
 
     architecture: Architecture
@@ -32,6 +34,7 @@ class Recipe:
     training: TrainingSpec
     compute: ComputeSpec
     seed: int
+    averaged: int = 0
 
     @property
     def stacks(self) -> bool:

@@ -65,8 +65,14 @@ class Clock:
             self.seconds[phase] = round(self.seconds.get(phase, 0.0) + some, 3)
 
 
-def recipe_of(scenario: Scenario, dealt: Partitioning) -> Recipe:
-    """Return how the game's models are trained."""
+def recipe_of(scenario: Scenario, dealt: Partitioning, averaged: int = 0) -> Recipe:
+    """Return how the game's models are trained.
+
+    Args:
+        scenario: What is played.
+        dealt: Its data.
+        averaged: Over how many of the last epochs the mean of their weights is taken, beside.
+    """
     return Recipe(
         architecture=scenario.model,
         shape=dealt.data.shape,
@@ -74,6 +80,7 @@ def recipe_of(scenario: Scenario, dealt: Partitioning) -> Recipe:
         training=scenario.training,
         compute=scenario.compute,
         seed=scenario.seed,
+        averaged=averaged,
     )
 
 

@@ -33,6 +33,7 @@ from server.games.game import (
 )
 from server.games.session import GameSession, lay_table
 from server.referee.referee import Referee
+from server.referee.registry import averaged_epochs
 from server.wire.exchange import Exchange, seat_agents
 from strategies.base import Defence
 from strategies.pipeline import Outcome, defend
@@ -75,7 +76,8 @@ def play_pooled(
     if not len(table.pool):
         raise ValueError(_nothing_left(table))
 
-    engine = Engine(recipe_of(scenario, dealt), tell_epochs(observe), known=known)
+    averaged = averaged_epochs(scenario.referee.scores, table.roster)
+    engine = Engine(recipe_of(scenario, dealt, averaged), tell_epochs(observe), known=known)
     referee = referee_of(scenario, dealt, table, engine.device)
     outcomes = _play_defenders(scenario, dealt, table, referee, engine)
     clock.lap("training")

@@ -123,6 +123,8 @@ class DefenderFacts:
         rounds: Its rounds in the attacked game; empty in a pooled game.
         damage: The answers to the test inputs in all games, beside each other; None where no score
             asks for it.
+        averaged: Which test inputs models of averaged weights answer right, without attackers and
+            in the attacked game, each (trainings, n); None where there are none in a game.
     """
 
     test: Sequence[ToAll]
@@ -139,6 +141,7 @@ class DefenderFacts:
     agents: Mapping[str, AgentScores] = field(default_factory=dict)
     rounds: tuple[RoundScores, ...] = ()
     damage: DamageHits | None = None
+    averaged: tuple[Right, Right] | None = None
 
     @property
     def lost(self) -> Difference | None:

@@ -13,7 +13,7 @@ the roster calls them `claimed`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from learning.seeds import numpy_generator
 from learning.worlds import ALONE, ATTACKED, ATTACKER_FREE, repeated
 from scenarios.schema import RefereeSpec
 from server.referee.assembly import agent_scores, group_scores, own_scores, round_scores
+from server.referee.damage.averaged import averaged
 from server.referee.damage.hits import DamageHits, Right
 from server.referee.facts import AgentFacts, AttackHistory, DefenderFacts, RoundFacts
 from server.referee.findings import judged
@@ -234,6 +235,7 @@ class Referee:
             agents=agents,
             rounds=played.rounds if played else (),
             damage=damage,
+            averaged=self._averaged(outcomes),
         )
         scores = DefenderScores(
             **own_scores(own, self._asked),
@@ -418,6 +420,20 @@ class Referee:
         if free is None or together is None:
             return None
         return DamageHits(free, together, alone, cheats, apart)
+
+    def _averaged(self, outcomes: Mapping[str, Outcome]) -> tuple[Right, Right] | None:
+        """Return the test inputs of models of averaged weights, attacker-free and attacked."""
+        if not any(score.averaged_epochs for score in self._asked):
+            return None
+        cheats = tuple(agent.name for agent in self._roster if agent.malicious)
+        smooth = {
+            world: replace(outcome, predictor=predictor)
+            for world, outcome in outcomes.items()
+            if (predictor := averaged(outcome.predictor)) is not None
+        }
+        free = self._right(smooth, ATTACKER_FREE, cheats)
+        together = self._right(smooth, ATTACKED, cheats)
+        return None if free is None or together is None else (free, together)
 
     def _right(
         self, outcomes: Mapping[str, Outcome], world: str, asking: Sequence[str]

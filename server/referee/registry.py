@@ -41,9 +41,13 @@ def with_damage(scores: Sequence[object], roster: Sequence[AgentRecord]) -> list
     asked = asked_of(scores)
     if not any(agent.damages for agent in roster):
         return asked
-    titles = {score.title for score in asked}
-    every = (method() for method in all_classes() if method.of_damage)
-    return asked + [score for score in every if score.title not in titles]
+    every = [method for method in all_classes() if method.of_damage]
+    return asked + [method() for method in every if method not in map(type, asked)]
+
+
+def averaged_epochs(scores: Sequence[object], roster: Sequence[AgentRecord]) -> int:
+    """Return over how many epochs a game's trainings average weights for its scores; 0: none."""
+    return max((score.averaged_epochs for score in with_damage(scores, roster)), default=0)
 
 
 def definitions(asked: Sequence[ScoreMethod] = ()) -> dict[str, str]:

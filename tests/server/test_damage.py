@@ -4,16 +4,23 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from backfire.playing import play
 from backfire.reporting.readings import finding_reading
+from learning.pool import DEFENDER, Block, Pool
 from learning.statistics import clustered_difference, combined_difference
+from learning.training.job import Trained
 from scenarios.loader import parse
+from scenarios.schema import RefereeSpec
+from scenarios.text.errors import ScenarioError
 from server.conformance import check_score
+from server.referee.damage.averaged import averaged
 from server.referee.damage.findings import damage_finding
 from server.referee.damage.hits import DamageHits
 from server.referee.facts import AgentFacts, DefenderFacts, GroupFacts
-from server.referee.registry import with_damage
+from server.referee.referee import Referee
+from server.referee.registry import averaged_epochs, with_damage
 from server.referee.results import (
     AgentRecord,
     DefenderScores,
@@ -23,12 +30,16 @@ from server.referee.results import (
     Summary,
 )
 from server.referee.scores.damage_alone import DamageAlone
+from server.referee.scores.damage_averaged import DamageAveraged
 from server.referee.scores.damage_interference import DamageInterference
 from server.referee.scores.damage_per_row import DamagePerRow
 from server.referee.scores.damage_sum import DamageSum
 from server.referee.scoring.scores import share
+from server.referee.sealed import RunTimeSet, Sealed
 from server.referee.verdict import verdict
 from server.store.run_folder import RunFolder
+from strategies.base import Predictor
+from strategies.pipeline import Outcome
 
 Z = 1.959963984540054
 
@@ -190,7 +201,15 @@ def test_damage_per_row_is_of_poisoned_rows_over_all_others():
 
 
 @pytest.mark.parametrize(
-    "score", [DamageAlone(), DamageSum(), DamageInterference(), DamagePerRow()]
+    "score",
+    [
+        DamageAlone(),
+        DamageSum(),
+        DamageInterference(),
+        DamagePerRow(),
+        DamageAveraged(),
+        DamageAveraged(epochs=3),
+    ],
 )
 def test_the_scores_conform(score):
     check_score(score)
@@ -338,6 +357,7 @@ def test_a_game_of_flips_plays_each_alone_and_its_scores_add_up(played):
     result = played.result
     own = result.defenders["open"]
     lost = own.clean_accuracy_attacker_free.value - own.clean_accuracy.value
+    assert own.more["damage_averaged"].count == own.damage.count
     assert own.damage.value == pytest.approx(lost)
     assert lost > 0
     alone = [own.agents[name].more["damage_alone"].value for name in ("flip-01", "flip-02")]
@@ -377,6 +397,107 @@ def test_flips_of_nothing_do_no_damage(tmp_path):
     assert own.groups["flip"].finding.code == "no_damage"
     assert "costs" not in result.verdict[0]
     assert "damage_per_row" not in own.more
+
+
+class Says(torch.nn.Module):
+    """Predicts the class in the first pixel, but for those of `wrong` the next of four."""
+
+    def __init__(self, *wrong):
+        super().__init__()
+        self.wrong = wrong
+
+    def forward(self, x):
+        label = (x[:, 0, 0, 0] * 10).round().long()
+        for one in self.wrong:
+            label = torch.where(label == one, (label + 1) % 4, label)
+        return torch.nn.functional.one_hot(label, 4) * 5.0
+
+
+def refereed(worlds, asked=(), *, aims=("damage", "damage")):
+    """Return the scores of models whose hits are known, by world: (last iterate, averaged)."""
+    y = np.arange(40) % 4
+    x = np.zeros((40, 1, 2, 2), np.float32)
+    x[:, 0, 0, 0] = y / 10
+    none = np.zeros(0, np.int64)
+    roster = [record(name, aim=aim) for name, aim in zip("ab", aims, strict=True)]
+    run_time = {name: RunTimeSet(name, x[:4], y[:4], x[:0], none) for name in "ab"}
+    pool = Pool((Block(DEFENDER, 0, x, y),), 4)
+    outcomes = {
+        world: Outcome(Predictor((Trained(Says(*last), (), 1, 1, 0.0, averaged=mean),)), (), pool)
+        for world, (last, mean) in worlds.items()
+    }
+    spec = RefereeSpec(alone="all", scores=asked)
+    referee = Referee(Sealed(run_time, {}, x, y), roster, spec, 0)
+    return referee.sample_alone(), referee.score((), outcomes)
+
+
+WORLDS = {
+    "attacked": ((0, 1), Says(0)),
+    "attacker_free": ((), Says()),
+    "alone/a": ((0, 1), Says(0)),
+    "alone/b": ((0, 1, 2), Says(0)),
+}
+
+
+def test_models_whose_answers_are_known_lose_what_they_lose():
+    alone, scores = refereed(WORLDS)
+    assert alone == ("a", "b")
+    assert scores.damage.value == pytest.approx(0.5)
+    assert scores.more["damage_averaged"].value == pytest.approx(0.25)
+    assert scores.agents["a"].more["damage_alone"].value == pytest.approx(0.5)
+    assert scores.agents["b"].more["damage_alone"].value == pytest.approx(0.75)
+    assert scores.malicious.more["damage_sum"].value == pytest.approx(125)
+    assert scores.malicious.more["damage_interference"].value == pytest.approx(75)
+    assert scores.malicious.finding.code == "hinder"
+
+
+def test_nothing_is_averaged_where_a_model_has_no_mean():
+    _, scores = refereed({**WORLDS, "attacked": ((0, 1), None)})
+    assert "damage_averaged" not in scores.more
+    assert scores.damage.value == pytest.approx(0.5)
+
+
+def test_without_the_control_game_there_is_no_damage():
+    _, scores = refereed({"attacked": ((0,), Says())})
+    assert scores.damage is None
+    assert not scores.more
+    assert scores.malicious.finding.code == "no_control"
+
+
+def test_a_damage_score_can_be_asked_of_attackers_of_another_aim():
+    alone, scores = refereed(WORLDS, (DamageAlone(),), aims=("backdoor", "backdoor"))
+    assert alone == ()
+    assert scores.agents["b"].more["damage_alone"].value == pytest.approx(0.75)
+    assert scores.malicious is None
+
+
+def averaged_of(models):
+    predictor = Predictor(models[:1], {"ada": models})
+    return predictor, averaged(predictor)
+
+
+def test_a_predictor_is_averaged_whole_or_not_at_all():
+    last, mean = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    whole = Trained(last, (), 1, 1, 0.0, averaged=mean)
+    _, found = averaged_of((whole, whole))
+    assert [one.module for one in found.by_agent["ada"]] == [mean, mean]
+    # Models that are one stay one, so that they are asked once.
+    assert found.by_agent["ada"][0] is found.by_agent["ada"][1]
+    assert averaged_of((whole, Trained(last, (), 1, 1, 0.0)))[1] is None
+
+
+def test_a_scenario_averages_over_one_number_of_epochs():
+    asked = "scores: [{kind: damage_averaged, epochs: %d}%s]"
+    scores = game(FLIP % (1, 0.5), asked % (3, "")).referee.scores
+    assert averaged_epochs(scores, [record("a")]) == 3
+    titles = {one.title for one in with_damage(scores, [record("a")])}
+    assert "damage_averaged:3" in titles
+    assert "damage_averaged" not in titles
+    assert averaged_epochs((), [record("a")]) == 5
+    assert averaged_epochs((), [record("a", aim="backdoor")]) == 0
+    two = asked % (3, ", {kind: damage_averaged}")
+    with pytest.raises(ScenarioError, match="one number of epochs"):
+        game(FLIP % (1, 0.5), two)
 
 
 def test_a_game_without_such_agents_has_none_of_it(tmp_path):

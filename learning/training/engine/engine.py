@@ -133,7 +133,7 @@ class Engine:
             type(recipe.architecture),
             recipe.architecture.model_dump_json(),
             recipe.training.model_dump_json(),
-            (recipe.shape, recipe.classes, recipe.seed, str(self._dtype)),
+            (recipe.shape, recipe.classes, recipe.seed, recipe.averaged, str(self._dtype)),
             (compute.bfloat16, compute.together, compute.threads, torch.get_num_threads()),
         )
 
@@ -285,6 +285,7 @@ class Engine:
             rate=group.rate,
             steering=group.steering,
             bfloat16=recipe.compute.bfloat16,
+            averaged=recipe.averaged,
         )
 
         def tell(span: int, figures: list[dict[str, float]]) -> None:
@@ -313,6 +314,7 @@ class Engine:
             seconds,
             progress.validated(self.recipe.training.early_stopping),
             _diverged(progress),
+            self._template.holding(progress.averaged) if progress.averaged else None,
         )
 
     def _note_divergence(self, spans: int, steps: int | None) -> None:

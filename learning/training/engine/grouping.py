@@ -55,7 +55,9 @@ def most_at_once(recipe: Recipe, module: nn.Module, device: torch.device, *, ste
     """
     if not recipe.stacks:
         return 1
-    footprint = Footprint.of(module, recipe.shape, recipe.training, steered=steered)
+    footprint = Footprint.of(
+        module, recipe.shape, recipe.training, steered=steered, averaged=recipe.averaged
+    )
     most = _GPU_STACK
     if device.type == "cpu":
         most = max(_CPU_STACK, _CPU_ROWS // recipe.training.batch_size)

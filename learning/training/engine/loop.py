@@ -14,6 +14,7 @@ from learning.shares import count_of
 from learning.training.batches.batches import Batch, BatchMaker
 from learning.training.batches.plans import Member
 from learning.training.constraint import StackedSteering
+from learning.training.engine.last_epochs import LastEpochs
 from learning.training.engine.stopping import Stopper
 from learning.training.length import Length
 from learning.training.spec import EarlyStopping, TrainingSpec
@@ -31,6 +32,7 @@ class EpochReport:
         stopper: Watches for early stopping, if any.
         curve: Figures of the finished spans (see `Length`).
         state: Its final weights, once it is done.
+        averaged: The mean of its last epochs' weights, once it is done; empty where none is taken.
         diverged: Whether its loss or weights became infinite or undefined.
     """
 
@@ -38,6 +40,7 @@ class EpochReport:
     stopper: Stopper | None
     curve: list[Figures] = field(default_factory=list)
     state: State = field(default_factory=dict)
+    averaged: State = field(default_factory=dict)
     diverged: bool = False
 
     def validated(self, stopping: EarlyStopping | None) -> tuple[int, int] | None:
@@ -69,6 +72,7 @@ class Loop:
         rate: Factor of the learning rate.
         steering: Of the net's models, in their order, if they are steered.
         bfloat16: Run the models under bfloat16 autocast; weights stay as they are.
+        averaged: Over how many of the last epochs a mean of the weights is taken beside; 0: none.
     """
 
     def __init__(
@@ -82,10 +86,12 @@ class Loop:
         rate: float = 1.0,
         steering: StackedSteering | None = None,
         bfloat16: bool = False,
+        averaged: int = 0,
     ) -> None:
         self._net, self._maker, self._spec = net, maker, spec
         self._length, self._device, self._bfloat16 = length, device, bfloat16
         self._rate, self._steering = rate, steering
+        self._last = LastEpochs(averaged)
         self._optimizer = spec.optimizer.stacked(net.weights(_models(net)))
 
     def run(
@@ -104,6 +110,7 @@ class Loop:
             before = self._net.snapshot()
             figures = self._span([p.member for p in active], span)
             self._note(active, figures, before, best)
+            self._last.keep(self._net.tensors)
             on_epoch(span + 1, figures)
             active, best = self._drop_finished(active, best, last=span + 1 == self._length.spans)
             if not active:
@@ -239,10 +246,12 @@ class Loop:
         for k in set(range(len(active))).difference(stay):
             source = then if restores(self._spec.early_stopping, active[k]) else now
             active[k].state = {name: v[k].clone() for name, v in source.items()}
+            active[k].averaged = self._last.mean(k, but_last=active[k].diverged)
         if stay and len(stay) < len(active):
             models = torch.tensor(stay, device=self._device)
             self._net.take(models)
             self._optimizer.take(models)
+            self._last.take(models)
             if self._steering is not None:
                 self._steering.take(models)
             best = {name: v.index_select(0, models) for name, v in best.items()}

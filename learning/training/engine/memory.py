@@ -44,12 +44,21 @@ class Footprint:
         spec: TrainingSpec,
         *,
         steered: bool = False,
+        averaged: int = 0,
     ) -> Footprint:
-        """Measure `module` on one black input of `shape` (C, H, W)."""
+        """Measure `module` on one black input of `shape` (C, H, W).
+
+        Args:
+            module: One of the models.
+            shape: Of an input.
+            spec: How they are trained.
+            steered: Whether their steps are.
+            averaged: Over how many epochs a mean of the weights is taken: as many snapshots more.
+        """
         size = next(module.parameters()).element_size()
         rows = spec.batch_size + 1
         outputs = output_sizes(module, shape)
-        copies = 4 + spec.optimizer.kept
+        copies = 4 + spec.optimizer.kept + averaged
         copies += _STEERED if steered else 0
         weights = sum(p.numel() for p in module.parameters())
         return cls(

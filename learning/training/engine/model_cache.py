@@ -47,4 +47,5 @@ class ModelCache:
 
 
 def _size(model: Trained) -> int:
-    return sum(value.nbytes for value in model.module.state_dict().values())
+    modules = [one for one in (model.module, model.averaged) if one is not None]
+    return sum(value.nbytes for module in modules for value in module.state_dict().values())

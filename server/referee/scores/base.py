@@ -80,6 +80,11 @@ class ScoreMethod(Method):
         """Its name in results: the `kind`, or ``<kind>:<which>`` for a parameter's value."""
         return kind_of(type(self))
 
+    @property
+    def averaged_epochs(self) -> int:
+        """Over how many of the last epochs of each training it needs the mean weights; 0: none."""
+        return 0
+
 
 class AgentScore(ScoreMethod):
     """A score of one agent against one defender.
