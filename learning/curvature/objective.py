@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from learning.curvature.losses import RowLoss, cross_entropy
+from learning.curvature.passes import pieces
 from learning.curvature.products import Curved, Kind, Product, curvature_of_rows
 from learning.curvature.row_gradient import row_gradient
 from learning.curvature.softmax import (
     by_class,
     in_order,
     own_layer,
-    rows_of,
     softmax_curved,
     softmax_gradient,
+    times,
 )
 from learning.curvature.vectors import Weights, flat, unflat, weights_of
 from learning.training.device import repeatable
@@ -46,7 +47,7 @@ class RowObjective:
         shares: a, (n,), >= 0 and not all 0; None for 1 each.
         ridge: >= 0.
         loss: Of outputs and y, (n,).
-        chunk: Rows of one pass.
+        chunk: Rows of one pass; None for what fits caches or a GPU (`passes`).
     """
 
     module: nn.Module
@@ -55,7 +56,7 @@ class RowObjective:
     shares: Tensor | None = None
     ridge: float = 0.0
     loss: RowLoss = cross_entropy
-    chunk: int = 1024
+    chunk: int | None = None
 
     @property
     def mass(self) -> float:
@@ -111,16 +112,16 @@ class RowObjective:
 
     def _chunks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         shares = self.x.new_ones(len(self.x)) if self.shares is None else self.shares
-        for first in range(0, len(self.x), self.chunk):
-            piece = slice(first, first + self.chunk)
+        for piece in pieces(self.module, self.x, self.chunk):
             yield self.x[piece], self.y[piece], shares[piece]
 
     def _slope(self, weights: Tensor, x: Tensor, y: Tensor, shares: Tensor) -> Tensor:
         """Return the gradient of the weighted sum of losses, (P,)."""
         layer = self._layer
         if layer is not None:
-            theta, a, bias = _parts(layer, weights, x)
-            return in_order(softmax_gradient(theta, a, y, shares), bias)
+            bias = layer.bias is not None
+            theta = by_class(weights, layer.out_features, bias)
+            return in_order(softmax_gradient(theta, x.flatten(1), y, shares), bias)
         moving, buffers = weights.detach().requires_grad_(), dict(self.module.named_buffers())
         with torch.enable_grad():
             own = unflat(moving, weights_of(self.module))
@@ -129,13 +130,13 @@ class RowObjective:
 
     def _closed(self, layer: nn.Linear, weights: Tensor) -> Product:
         """Return v -> H v of the weighted sum of losses by the softmax of all rows."""
-        theta, a, bias = _parts(layer, weights, self.x)
-        chances = (a @ theta.T).softmax(1)
-        shares = a.new_ones(len(a)) if self.shares is None else self.shares
+        x, bias, classes = self.x.flatten(1), layer.bias is not None, layer.out_features
+        chances = times(x, by_class(weights, classes, bias)).softmax(1)
+        shares = x.new_ones(len(x)) if self.shares is None else self.shares
 
         def summed(vector: Tensor) -> Tensor:
-            along = by_class(vector, layer.out_features, bias)
-            return in_order(softmax_curved(chances, a, along, shares), bias)
+            curved = softmax_curved(chances, x, by_class(vector, classes, bias), shares)
+            return in_order(curved, bias)
 
         return summed
 
@@ -153,9 +154,3 @@ class RowObjective:
 
     def _curved(self, own: Weights, kind: Kind, shares: Tensor) -> Curved:
         return curvature_of_rows(self.module, own, kind, self.loss, shares)
-
-
-def _parts(layer: nn.Linear, weights: Tensor, x: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Return Theta, rows a and whether they end in a bias."""
-    bias = layer.bias is not None
-    return by_class(weights, layer.out_features, bias), rows_of(x.flatten(1), bias), bias

@@ -6,6 +6,8 @@ Theta^T), Y the labels' ones and V a vector in weights, (classes, D), with U = a
     gradient by Theta    (P - Y)^T a
     H V                  (P o U - P rowsum(P o U))^T a
     row gradient         (P - Y) V + (P o U - P rowsum(P o U)) Theta, the bias's column dropped
+
+Features x are (n, d); that there is a bias is told by D = d + 1, and the 1 is never written out.
 """
 
 from __future__ import annotations
@@ -35,9 +37,17 @@ def in_order(matrix: Tensor, bias: bool) -> Tensor:
     return torch.cat([matrix[:, :-1].flatten(), matrix[:, -1]])
 
 
-def rows_of(features: Tensor, bias: bool) -> Tensor:
-    """Return rows a, (n, D), of features (n, d)."""
-    return torch.cat([features, features.new_ones(len(features), 1)], 1) if bias else features
+def times(x: Tensor, theta: Tensor) -> Tensor:
+    """Return a Theta^T, (n, classes)."""
+    width = x.shape[1]
+    out = x @ theta[:, :width].T
+    return out if theta.shape[1] == width else out + theta[:, width]
+
+
+def gathered(errors: Tensor, x: Tensor, bias: bool) -> Tensor:
+    """Return E^T a, (classes, D), of E (n, classes)."""
+    out = errors.T @ x
+    return torch.cat([out, errors.sum(0)[:, None]], 1) if bias else out
 
 
 def own_layer(module: nn.Module) -> nn.Linear | None:
@@ -46,6 +56,14 @@ def own_layer(module: nn.Module) -> nn.Linear | None:
         return None
     plain = all(isinstance(part, torch.nn.Flatten | torch.nn.Identity) for part in module.body)
     return module.head if plain else None
+
+
+def head_of(module: Classifier) -> Classifier:
+    """Return a model's last layer as softmax regression on its features, (n, d), the same weights.
+
+    With the features of rows frozen, a `RowObjective` of it goes by closed forms.
+    """
+    return Classifier(torch.nn.Sequential(torch.nn.Flatten()), module.head)
 
 
 def errors_of(logits: Tensor, labels: Tensor) -> Tensor:
@@ -57,26 +75,27 @@ def errors_of(logits: Tensor, labels: Tensor) -> Tensor:
     return out
 
 
-def softmax_row_gradient(theta: Tensor, a: Tensor, y: Tensor, along: Tensor, bias: bool) -> Tensor:
+def softmax_row_gradient(theta: Tensor, x: Tensor, y: Tensor, along: Tensor) -> Tensor:
     """Return the gradient by features of ``<V, d sum-loss / d Theta>``, (n, d).
 
     Args:
         theta: Theta, (classes, D).
-        a: Rows, (n, D), those with a bias ending in 1.
+        x: Features, (n, d).
         y: Labels, int64 (n,).
         along: V, (classes, D).
-        bias: Whether the last column of all three is the bias's.
     """
-    logits, width = a @ theta.T, theta.shape[1] - bias
-    pulled = bent(logits.softmax(1), a @ along.T)
+    logits, width = times(x, theta), x.shape[1]
+    pulled = bent(logits.softmax(1), times(x, along))
     return errors_of(logits, y) @ along[:, :width] + pulled @ theta[:, :width]
 
 
-def softmax_gradient(theta: Tensor, a: Tensor, y: Tensor, shares: Tensor) -> Tensor:
+def softmax_gradient(theta: Tensor, x: Tensor, y: Tensor, shares: Tensor) -> Tensor:
     """Return the gradient of the weighted sum of losses, (classes, D); shares are (n,)."""
-    return (errors_of(a @ theta.T, y) * shares[:, None]).T @ a
+    errors = errors_of(times(x, theta), y) * shares[:, None]
+    return gathered(errors, x, theta.shape[1] > x.shape[1])
 
 
-def softmax_curved(chances: Tensor, a: Tensor, along: Tensor, shares: Tensor) -> Tensor:
+def softmax_curved(chances: Tensor, x: Tensor, along: Tensor, shares: Tensor) -> Tensor:
     """Return H V of the weighted sum of losses, (classes, D), at the softmax of rows given."""
-    return (bent(chances, a @ along.T) * shares[:, None]).T @ a
+    pulled = bent(chances, times(x, along)) * shares[:, None]
+    return gathered(pulled, x, along.shape[1] > x.shape[1])

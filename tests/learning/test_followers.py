@@ -11,12 +11,15 @@ from learning.curvature.losses import cross_entropy, squared_error
 from learning.curvature.objective import RowObjective
 from learning.curvature.reachability import lambert_bound, longest_row, reachability
 from learning.curvature.row_gradient import loss_gradient, row_gradient
+from learning.curvature.softmax import head_of, own_layer
 from learning.curvature.solvers.conjugate_gradients import conjugate_gradients
+from learning.curvature.solvers.minres import minres
 from learning.curvature.stationary import stationary
-from learning.curvature.vectors import vector_of
+from learning.curvature.vectors import load, vector_of
 from learning.models.mlp import MLP
 from learning.models.parts.modules import Classifier
 from learning.models.softmax import Softmax
+from learning.training.device import threads
 
 
 def tensor(*values):
@@ -350,3 +353,80 @@ def test_signed_steps_that_minimise_or_maximise_an_error():
     sign = loss_gradient(module, x, y, weights=weights).sign()
     close(RowObjective(module, x - 0.1 * sign, y).value(weights), 0.6684596480)
     close(RowObjective(module, x + 0.1 * sign, y).value(weights), 1.0700553357)
+
+
+def smooth_net(x, y):
+    """A perceptron with a ridge, trained to a minimum: the same one for rows nearly the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        body = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh())
+        module = Classifier(body, nn.Linear(3, 3)).double().requires_grad_(False)
+    return follower(module, x, y, cross_entropy, vector_of(module), tolerance=1e-12)
+
+
+def test_the_total_gradient_of_a_net_is_what_differences_through_training_say():
+    draws = np.random.default_rng(8)
+    x, y = torch.from_numpy(draws.random((20, 4)) * 3), torch.from_numpy(draws.integers(0, 3, 20))
+    objective, w = smooth_net(x, y)
+    judges = RowObjective(objective.module, x[:6].flip(1), y[:6])
+    wanted = judges.gradient(w)
+    exact = minres(objective.product(w), 0.0, wanted, 1e-13, 200)
+    assert exact.residual < 1e-10
+    assert not exact.negative  # a minimum
+    found = -objective.crossed(w, exact.vector, slice(17, 20)).flatten()
+    slopes, step = [], 1e-4
+    for at in range(0, 12, 3):
+        moved = torch.zeros(20, 4).double()
+        moved[17:].view(-1)[at] = step
+        ahead, behind = smooth_net(x + moved, y)[1], smooth_net(x - moved, y)[1]
+        slopes.append((judges.value(ahead) - judges.value(behind)) / (2 * step))
+    close(found[::3], slopes, 1e-7)
+    assert float(found.abs().max()) > 1e-3
+
+
+def test_differences_of_gradients_fall_short_of_products():
+    """Public code takes H v from two gradients 1e-8 apart, and loses half the digits."""
+    module, x, y, _ = some_softmax(40)
+    objective, w = RowObjective(module, x, y), vector_of(module)
+    v = torch.from_numpy(np.random.default_rng(1).standard_normal(len(w)))
+    exact = full_hessian(objective, w)[2] @ v
+
+    def error(found):
+        return float((found - exact).norm() / exact.norm())
+
+    near = (objective.gradient(w + 1e-8 * v) - objective.gradient(w)) / 1e-8
+    central = (objective.gradient(w + 1e-5 * v) - objective.gradient(w - 1e-5 * v)) / 2e-5
+    assert error(objective.product(w)(v)) < 1e-14 < error(central) < 1e-9 < error(near) < 1e-6
+
+
+def test_a_last_layer_on_frozen_features_goes_by_closed_forms():
+    _, x, y, _ = some_softmax(9)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        net = MLP(hidden=[5]).build((1, 3, 2), 4).double().eval().requires_grad_(False)
+    head = head_of(net)
+    objective = RowObjective(head, net.features(x), y, ridge=0.1)
+    assert own_layer(head) is net.head
+    solved = stationary(objective, vector_of(head), tolerance=1e-12)
+    load(head, solved.insisted())
+    plain = nn.functional.cross_entropy(net(x), y) + 0.05 * vector_of(net.head).square().sum()
+    assert objective.value(solved.weights) == pytest.approx(float(plain), abs=1e-14)
+
+
+def test_bytes_are_the_same_for_any_number_of_threads():
+    draws = np.random.default_rng(0)
+    net = Softmax().build((1, 28, 28), 10)
+    x = torch.from_numpy(draws.random((4000, 1, 28, 28), dtype=np.float32))
+    y = torch.from_numpy(draws.integers(0, 10, 4000))
+    w = torch.from_numpy(draws.standard_normal(7850, dtype=np.float32))
+
+    def found():
+        f = RowObjective(net, x, y, ridge=0.1)
+        solved = stationary(f, 0 * w, tolerance=1e-2)
+        out = [f.gradient(w), f.product(w)(w), f.crossed(w, w), solved.weights]
+        return [*out, torch.tensor(f.value(w))]
+
+    with threads(1):
+        alone = found()
+    with threads(2):
+        assert all(torch.equal(a, b) for a, b in zip(alone, found(), strict=True))

@@ -238,3 +238,66 @@ def test_no_preconditioner_without_damping():
     a, chances = regression(True)
     with pytest.raises(ValueError, match="expected damping > 0, got 0"):
         Kronecker.of(a).preconditioner(chances, 0)
+
+
+def stepped(w):
+    """One step of each dynamics at rate 0.1 from x and w: (D, x, w) of each."""
+    solved = conjugate_gradients(times(A), 0.0, w - T, 1e-15, 9)
+    slope = total(solved)
+    forward = w - 0.1 * (A @ w - (B @ X + b))
+    # following the ridge: the follower also makes up for the leader's move
+    ridge = forward - 0.1 * conjugate_gradients(times(A), 0.0, B @ slope, 1e-15, 9).vector
+    newton = w - conjugate_gradients(times(A), 0.0, A @ w - (B @ X + b), 1e-15, 9).vector
+    return slope, X - 0.1 * slope, forward, ridge, newton
+
+
+def test_a_step_of_each_dynamics_from_zero_weights():
+    slope, x, forward, ridge, newton = stepped(tensor(0, 0))
+    close(slope, tensor(-0.22, -0.07), 1e-14)
+    close(x, tensor(0.322, -0.693), 1e-14)
+    close(forward, tensor(0.13, -0.24), 1e-14)
+    close(ridge, tensor(0.1404, -0.2388), 1e-14)
+    close(newton, MINIMUM, 1e-14)  # the follower is quadratic: one step is all
+
+
+def test_the_total_gradient_is_that_of_the_loss_through_the_follower():
+    x = X.clone().requires_grad_()
+    w = torch.linalg.solve(A, B @ x + b)
+    ((w - T) @ (w - T) / 2 + MU * x @ x / 2).backward()
+    close(total(conjugate_gradients(times(A), 0.0, MINIMUM - T, 1e-15, 9)), x.grad, 1e-14)
+
+
+def test_the_leaders_optimum_has_no_total_gradient_and_plain_descent_stops_elsewhere():
+    def slope(x):
+        w = conjugate_gradients(times(A), 0.0, B @ x + b, 1e-15, 9).vector
+        return w, MU * x + B @ conjugate_gradients(times(A), 0.0, w - T, 1e-15, 9).vector
+
+    best = tensor(0.0172413793, 0.8965517241)
+    w, left = slope(best)
+    close(w, tensor(0.4517241379, 0.1137931034))
+    close(left, tensor(0, 0))
+    value = float((w - T) @ (w - T) / 2 + MU * best @ best / 2)
+    assert value == pytest.approx(0.0506465517, abs=1e-10)
+    w, left = slope(tensor(0, 0))  # where each descends its own loss, x = 0 is at rest
+    close(w, tensor(0.8, -0.6), 1e-14)
+    assert float((w - T) @ (w - T) / 2) == pytest.approx(0.40625)
+    assert float(left.norm()) > 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20, 100])
+def test_unrolled_descent_and_its_closed_form(steps):
+    x = X.clone().requires_grad_()
+    w = tensor(0, 0)
+    for _ in range(steps):
+        w = w - 0.2 * (A @ w - (B @ x + b))
+    wanted = {
+        1: ((0.26, -0.48), (-0.018, -0.362)),
+        5: ((0.9712, -1.0408), (0.439264, -1.1275424)),
+        20: ((1.2577425654, -1.2186048287), (0.7770157578, -1.5463112738)),
+        100: ((1.26, -1.22), (0.78, -1.55)),
+    }[steps]
+    close(w.detach(), tensor(*wanted[0]))
+    ((w - T) @ (w - T) / 2 + MU * x @ x / 2).backward()
+    close(x.grad, tensor(*wanted[1]))
+    # the series of as many terms is the derivative through as many steps from 0
+    close(total(neumann(times(A), 0.0, w.detach() - T, 0.2, steps)), x.grad, 1e-14)
