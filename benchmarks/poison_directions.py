@@ -44,8 +44,9 @@ class Question:
         damping: 1 / (eta T).
         damped: (H + damping)^-1 v.
         descent: What T steps of descent make of v.
+        undamped: H^+ v, of eigenvalues beyond 1e-9 of the largest.
         near: Preconditioner of softmax regression.
-        last: The answer 20 steps of descent ago.
+        last: The damped answer at the weights of 20 steps of descent ago.
     """
 
     product: Product
@@ -53,6 +54,7 @@ class Question:
     damping: float
     damped: Tensor
     descent: Tensor
+    undamped: Tensor
     near: Operator | None
     last: Tensor
 
@@ -64,7 +66,7 @@ def question(model: Architecture, kind: Kind, steps: int) -> Question:
     for _ in range(20):
         w = w - RATE * follower.gradient(w)
     wanted, near = judges.gradient(w), None
-    damped, descent = answers(follower, wanted, w, kind, steps)
+    damped, descent, undamped = answers(follower, wanted, w, kind, steps)
     if isinstance(model, Softmax):
         load(follower.module, w)
         chances = follower.module(follower.x).softmax(1)
@@ -72,7 +74,7 @@ def question(model: Architecture, kind: Kind, steps: int) -> Question:
         rows = Kronecker.of(torch.cat([follower.x.flatten(1), ones], 1))
         near = rows.preconditioner(chances, 1 / (RATE * steps))
     product = follower.product(w, kind)
-    return Question(product, wanted, 1 / (RATE * steps), damped, descent, near, before)
+    return Question(product, wanted, 1 / (RATE * steps), damped, descent, undamped, near, before)
 
 
 def descended(model: Architecture, steps: int) -> tuple[RowObjective, RowObjective, Tensor]:
@@ -98,8 +100,8 @@ def built(model: Architecture, shape: tuple[int, int, int]) -> nn.Module:
 
 def answers(
     follower: RowObjective, wanted: Tensor, w: Tensor, kind: Kind, steps: int
-) -> tuple[Tensor, Tensor]:
-    """Return what damping and what T steps of descent make of v, by all eigenvalues of H."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what damping, T steps of descent and H^+ make of v, by all eigenvalues of H."""
     product = follower.product(w, kind)
     matrix = torch.stack([product(one) for one in torch.eye(len(w), dtype=torch.float64)])
     sizes, axes = torch.linalg.eigh((matrix + matrix.T) / 2)
@@ -107,7 +109,9 @@ def answers(
     damped = axes @ (along / (sizes + 1 / (RATE * steps)))
     small = sizes.abs() < 1e-12
     reached = (1 - (1 - RATE * sizes) ** steps) / torch.where(small, 1.0, sizes)
-    return damped, axes @ (along * torch.where(small, RATE * steps, reached))
+    descent = axes @ (along * torch.where(small, RATE * steps, reached))
+    flat = sizes.abs() < 1e-9 * sizes.abs().max()
+    return damped, descent, axes @ (along * torch.where(flat, 0.0, 1 / sizes))
 
 
 def solvers(asked: Question) -> dict[str, Callable[[], Solution]]:
@@ -150,11 +154,15 @@ def compared(name: str, asked: Question) -> list[dict[str, object]]:
                 "residual": found.residual,
                 "cosine to damped": cosine(found.vector, asked.damped),
                 "cosine to descent": cosine(found.vector, asked.descent),
+                "cosine to undamped": cosine(found.vector, asked.undamped),
                 "negative curvature": "met" if found.negative else "",
             }
         )
-    apart = cosine(asked.damped, asked.descent)
-    exact = {"cosine to damped": 1.0, "cosine to descent": apart}
+    exact = {
+        "cosine to damped": 1.0,
+        "cosine to descent": cosine(asked.damped, asked.descent),
+        "cosine to undamped": cosine(asked.damped, asked.undamped),
+    }
     return [{"model": name, "what": "damped, by all eigenvalues", **exact}, *out]
 
 
@@ -186,7 +194,7 @@ def costs(
     w = vector_of(module)
     v = torch.randn(len(w), generator=generator)
     closed = RowObjective(module, x, y).product(w)
-    plain = RowObjective(nn.Sequential(module), x, y)  # in which no closed form is seen
+    plain = RowObjective(nn.Sequential(module).eval(), x, y)  # in which no closed form is seen
     hessian, outer = plain.product(w), plain.product(w, "gauss_newton")
 
     def moved(form: Form) -> Callable[[], object]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from learning.curvature.losses import RowLoss, cross_entropy
-from learning.curvature.passes import pieces
+from learning.curvature.passes import pieces, refuse_unfit
 from learning.curvature.products import Curved, Kind, Product, curvature_of_rows
 from learning.curvature.row_gradient import row_gradient
 from learning.curvature.softmax import (
@@ -47,7 +47,11 @@ class RowObjective:
         shares: a, (n,), >= 0 and not all 0; None for 1 each.
         ridge: >= 0.
         loss: Of outputs and y, (n,).
-        chunk: Rows of one pass; None for what fits caches or a GPU (`passes`).
+        chunk: Rows of one pass; None for what fits caches or a GPU (`passes`), all in closed form.
+
+    Raises:
+        ValueError: Without rows or their mass, with a ridge below 0, with a model in training
+            mode, or if there are not as many labels or shares as rows.
     """
 
     module: nn.Module
@@ -57,6 +61,18 @@ class RowObjective:
     ridge: float = 0.0
     loss: RowLoss = cross_entropy
     chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        refuse_unfit(self.module, self.x, self.y)
+        if self.shares is not None and self.shares.shape != (len(self.x),):
+            raise ValueError(
+                f"shares of rows: expected ({len(self.x)},), got {tuple(self.shares.shape)}"
+            )
+        if not (self.mass > 0 and self.ridge >= 0):
+            raise ValueError(
+                f"a mean loss: expected rows of a mass > 0 and a ridge >= 0, got {self.mass:g} "
+                f"and {self.ridge:g}"
+            )
 
     @property
     def mass(self) -> float:
@@ -112,7 +128,9 @@ class RowObjective:
 
     def _chunks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         shares = self.x.new_ones(len(self.x)) if self.shares is None else self.shares
-        for piece in pieces(self.module, self.x, self.chunk):
+        # closed forms keep no more than logits, and need no thought
+        chunk = len(self.x) if self.chunk is None and self._layer is not None else self.chunk
+        for piece in pieces(self.module, self.x, chunk):
             yield self.x[piece], self.y[piece], shares[piece]
 
     def _slope(self, weights: Tensor, x: Tensor, y: Tensor, shares: Tensor) -> Tensor:

@@ -16,6 +16,19 @@ _FEW, _CPU_MOST, _GPU_MOST = 64, 2048, 2**14
 _GPU_TENSOR = 2**28
 
 
+def refuse_unfit(module: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Refuse what would give other numbers each time, or numbers of other rows.
+
+    Raises:
+        ValueError: If the model is in training mode, where dropout draws and BatchNorm mixes rows,
+            or if there are not as many labels as rows.
+    """
+    if module.training:
+        raise ValueError("curvature of a model: expected it in evaluation mode: call its eval()")
+    if len(x) != len(y):
+        raise ValueError(f"rows and labels: expected as many of both, got {len(x)} and {len(y)}")
+
+
 def pieces(module: nn.Module, x: Tensor, chunk: int | None) -> Iterator[slice]:
     """Yield rows in order, some at a time: `chunk`, or as many as `rows_per_pass` says."""
     most = chunk or rows_per_pass(module, x)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from learning.curvature.losses import RowLoss, cross_entropy
-from learning.curvature.passes import pieces
+from learning.curvature.passes import pieces, refuse_unfit
 from learning.curvature.softmax import by_class, own_layer, softmax_row_gradient
 from learning.curvature.vectors import Weights, unflat, vector_of, weights_of
 from learning.training.device import repeatable
@@ -61,18 +61,20 @@ def row_gradient(
         chunk: Rows of one pass; None for what fits caches or a GPU (`passes`).
 
     Raises:
-        ValueError: If v or w are not as long as the weights, or `last` is asked of another loss or
-            of a model without a linear `head`.
+        ValueError: If v or w are not as long as the weights or of another dtype than the rows, if
+            `last` is asked of another loss or of a model without a linear `head`, if the model is
+            in training mode, or if there are not as many labels as rows.
     """
     last = layers == "last"
     layer = _head(module) if last else own_layer(module) if form == "auto" else None
     part = layer if last and layer is not None else module
-    w = _checked(vector_of(part) if weights is None else weights, part, "w")
-    v = _checked(vector, part, "v")
+    w = _checked(vector_of(part) if weights is None else weights, part, x, "w")
+    v = _checked(vector, part, x, "v")
     if last and loss is not cross_entropy:
         raise ValueError("layers: last: the closed form is that of cross_entropy: leave out loss")
     if layer is not None and loss is cross_entropy:
-        return in_chunks(module, _closed(module, layer, w, v, last), x, y, chunk)
+        whole = len(x) if chunk is None and not last else chunk
+        return in_chunks(module, _closed(module, layer, w, v, last), x, y, whole)
     make = _forward_over_reverse if form == "forward_over_reverse" else _double_backward
     return in_chunks(module, make(module, w, v, loss), x, y, chunk)
 
@@ -91,7 +93,7 @@ def loss_gradient(
     The loss of a row depends on no other row (the model is in evaluation mode), so that each row's
     part is the gradient of its own loss. Arguments as of `row_gradient`.
     """
-    w = _checked(vector_of(module) if weights is None else weights, module, "w")
+    w = _checked(vector_of(module) if weights is None else weights, module, x, "w")
     own, buffers = unflat(w, weights_of(module)), dict(module.named_buffers())
 
     def piece(rows: Tensor, labels: Tensor) -> Tensor:
@@ -106,6 +108,7 @@ def loss_gradient(
 @repeatable()
 def in_chunks(module: nn.Module, piece: Piece, x: Tensor, y: Tensor, chunk: int | None) -> Tensor:
     """Return what a function makes of rows, some at a time, of the shape of `x`."""
+    refuse_unfit(module, x, y)
     out = torch.empty_like(x)
     for rows in pieces(module, x, chunk):
         out[rows] = piece(x[rows], y[rows])
@@ -119,11 +122,12 @@ def _head(module: nn.Module) -> nn.Linear:
     return head
 
 
-def _checked(vector: Tensor, part: nn.Module, name: str) -> Tensor:
+def _checked(vector: Tensor, part: nn.Module, x: Tensor, name: str) -> Tensor:
     count = sum(p.numel() for p in part.parameters())
-    if vector.shape != (count,):
+    if vector.shape != (count,) or vector.dtype != x.dtype:
         raise ValueError(
-            f"{name} of a row gradient: expected a vector of {count}, got {tuple(vector.shape)}"
+            f"{name} of a row gradient: expected a vector of {count} of the rows' {x.dtype}, got "
+            f"{tuple(vector.shape)} of {vector.dtype}"
         )
     return vector.detach()
 

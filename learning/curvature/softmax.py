@@ -63,7 +63,8 @@ def head_of(module: Classifier) -> Classifier:
 
     With the features of rows frozen, a `RowObjective` of it goes by closed forms.
     """
-    return Classifier(torch.nn.Sequential(torch.nn.Flatten()), module.head)
+    out = Classifier(torch.nn.Sequential(torch.nn.Flatten()), module.head)
+    return out.train(module.training)
 
 
 def errors_of(logits: Tensor, labels: Tensor) -> Tensor:

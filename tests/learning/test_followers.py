@@ -32,12 +32,12 @@ def close(found, wanted, to=1e-10):
 
 def linear(inputs, outputs):
     """A linear model without a bias, on rows of one dimension."""
-    return nn.Linear(inputs, outputs, bias=False).double().requires_grad_(False)
+    return nn.Linear(inputs, outputs, bias=False).double().eval().requires_grad_(False)
 
 
 def regression(inputs, outputs):
     """The same as one of the house's, which goes by closed forms."""
-    return Classifier(nn.Sequential(nn.Flatten()), linear(inputs, outputs))
+    return Classifier(nn.Sequential(nn.Flatten()), linear(inputs, outputs)).eval()
 
 
 def joined(x, y, more_x, more_y):
@@ -189,7 +189,7 @@ def test_autograd_and_closed_forms_agree(weighted):
     weights = vector_of(module)
     given = {"shares": shares if weighted else None, "ridge": 0.3, "chunk": 5}
     closed = RowObjective(module, x, y, **given)
-    plain = nn.Sequential(nn.Flatten(), module.head)  # which the closed forms do not know
+    plain = nn.Sequential(nn.Flatten(), module.head).eval()  # which the closed forms do not know
     streamed = RowObjective(plain, x, y, **given)
     direction = torch.from_numpy(np.random.default_rng(1).standard_normal(len(weights)))
     close(closed.gradient(weights), streamed.gradient(weights), 1e-14)
@@ -279,7 +279,7 @@ class Logistic(nn.Module):
 
 
 def slope(w, x, y):
-    rows = RowObjective(Logistic(), tensor(*x)[:, None], torch.tensor(y))
+    rows = RowObjective(Logistic().eval(), tensor(*x)[:, None], torch.tensor(y))
     return float(rows.gradient(tensor(w))) * len(x)
 
 
@@ -300,7 +300,7 @@ def test_gradient_cancelling_of_a_logistic_model():
 
 def test_the_same_gradient_cancelling_by_the_primitive():
     """Descending ``|sum of gradients|^2 / 2`` by its row gradient ends at a root."""
-    module, clean = Logistic(), slope(-0.1, (-2, -1, 1, 2), (0, 0, 1, 1))
+    module, clean = Logistic().eval(), slope(-0.1, (-2, -1, 1, 2), (0, 0, 1, 1))
     x, y, w = tensor((-3,), (-3,)), torch.tensor([1, 1]), tensor(-0.1)
     for _ in range(200):
         left = clean + slope(-0.1, tuple(x[:, 0].tolist()), (1, 1))
@@ -360,7 +360,7 @@ def smooth_net(x, y):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         body = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh())
-        module = Classifier(body, nn.Linear(3, 3)).double().requires_grad_(False)
+        module = Classifier(body, nn.Linear(3, 3)).double().eval().requires_grad_(False)
     return follower(module, x, y, cross_entropy, vector_of(module), tolerance=1e-12)
 
 
@@ -415,7 +415,7 @@ def test_a_last_layer_on_frozen_features_goes_by_closed_forms():
 
 def test_bytes_are_the_same_for_any_number_of_threads():
     draws = np.random.default_rng(0)
-    net = Softmax().build((1, 28, 28), 10)
+    net = Softmax().build((1, 28, 28), 10).eval()
     x = torch.from_numpy(draws.random((4000, 1, 28, 28), dtype=np.float32))
     y = torch.from_numpy(draws.integers(0, 10, 4000))
     w = torch.from_numpy(draws.standard_normal(7850, dtype=np.float32))
@@ -430,3 +430,19 @@ def test_bytes_are_the_same_for_any_number_of_threads():
         alone = found()
     with threads(2):
         assert all(torch.equal(a, b) for a, b in zip(alone, found(), strict=True))
+
+
+def test_an_objective_without_sense_is_refused():
+    module, x, y, shares = some_softmax()
+    with pytest.raises(ValueError, match=r"expected \(12,\), got \(5,\)"):
+        RowObjective(module, x, y, shares[:5])
+    with pytest.raises(ValueError, match="mass > 0 and a ridge >= 0, got 0 and 0"):
+        RowObjective(module, x, y, 0 * shares)
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        RowObjective(module, x[:0], y[:0])
+    with pytest.raises(ValueError, match=r"got 12 and -0\.1"):
+        RowObjective(module, x, y, ridge=-0.1)
+    with pytest.raises(ValueError, match="as many of both, got 12 and 11"):
+        RowObjective(module, x, y[:11])
+    with pytest.raises(ValueError, match="evaluation mode"):
+        RowObjective(module.train(), x, y)

@@ -169,10 +169,22 @@ def test_a_sure_model_still_moves_rows():
 
 def test_what_does_not_fit_is_refused():
     net, (x, y) = made("mlp"), rows()
-    with pytest.raises(ValueError, match=r"v of a row gradient: expected a vector of \d+, got \(3"):
+    with pytest.raises(ValueError, match=r"v of a row gradient: .* vector of \d+ .*, got \(3"):
         row_gradient(net, x, y, torch.zeros(3).double())
     with pytest.raises(ValueError, match="w of a row gradient"):
         row_gradient(net, x, y, direction(net), weights=torch.zeros(3).double())
+    with pytest.raises(
+        ValueError, match=r"expected a vector of \d+ of the rows' torch.float64, got"
+    ):
+        row_gradient(net, x, y, direction(net).float())
+    with pytest.raises(ValueError, match="expected as many of both, got 7 and 3"):
+        loss_gradient(net, x, y[:3])
+    vector = direction(net.train())
+    with pytest.raises(ValueError, match=r"evaluation mode: call its eval\(\)"):
+        row_gradient(net, x, y, vector)
+    with pytest.raises(ValueError, match=r"evaluation mode: call its eval\(\)"):
+        loss_gradient(net, x, y)
+    net.eval()
     with pytest.raises(ValueError, match="linear `head`"):
         row_gradient(nn.Flatten(), x, y, torch.zeros(0), layers="last")
     with pytest.raises(ValueError, match="that of cross_entropy"):

@@ -31,7 +31,7 @@ class Solution:
     residual: float
     steps: int
     negative: bool
-    products: int = 0
+    products: int
 
 
 def begun(system: Operator, wanted: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor, int]:
