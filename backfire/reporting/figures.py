@@ -48,7 +48,10 @@ def overview(result: GameResult, colours: dict[str, str]) -> list[ReportFigure]:
     """Return ASR beside its controls for each group, one row for each defender."""
     first = next(iter(result.defenders.values()))
     figures = []
+    damaging = {agent.group for agent in result.roster if agent.damages}
     for group in largest(first.groups):
+        if group in damaging:
+            continue
         marks = {
             name: group_marks(d.groups[group], colours.get(group, "c0"))
             for name, d in result.defenders.items()
@@ -144,7 +147,8 @@ def agent_figures(result: GameResult, colours: dict[str, str]) -> list[ReportFig
     """Return ASR by agent, one panel for each defender: dots for few agents, else histograms."""
     figures = []
     for name, scores in list(result.defenders.items())[:MAX_PANELS]:
-        cheats = [agent for agent in result.roster_of(name) if agent.malicious]
+        roster = result.roster_of(name)
+        cheats = [agent for agent in roster if agent.malicious and not agent.damages]
         scored = [agent for agent in cheats if agent.name in scores.agents]
         draw = _dots if len(scored) <= MAX_DOTS else _spreads
         if scored:

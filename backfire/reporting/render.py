@@ -17,6 +17,7 @@ from markupsafe import Markup
 from backfire.reporting import detection, figures, gallery, tables, text
 from backfire.reporting.charts import intervals
 from backfire.reporting.charts.heatmap import class_name, scale_bar
+from backfire.reporting.damage import damage_figures, damaging_groups
 from backfire.reporting.origins import MAX_ROWS, ORIGINS, parameters
 from backfire.reporting.side_by_side import side_by_side
 from scenarios.families import PYTHON
@@ -150,6 +151,8 @@ def _sections(result: GameResult) -> dict[str, Any]:
         "legend": tables.legend(rows),
         "games": side_by_side(result, colours),
         "overview": figures.overview(result, colours),
+        "damages": damage_figures(result, colours),
+        "damaging": damaging_groups(result),
         "accuracies": figures.accuracies(result),
         "agent_figures": figures.agent_figures(result, colours),
         "agent_tables": [
@@ -169,7 +172,7 @@ def _sections(result: GameResult) -> dict[str, Any]:
 
 def _gallery(run: RunFolder, result: GameResult) -> dict[str, Any]:
     records = {agent.name: agent for agent in result.roster}
-    shown = gallery.exhibits(run.gallery(), list(records))
+    shown = gallery.exhibits(run.gallery(), list(records), result.class_names)
     targets = {
         exhibit.agent: class_name(records[exhibit.agent].target, result.class_names)
         for exhibit in shown

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from typing import Final
 
+from learning.statistics import Interval
 from scenarios.text.quoting import printable
 from server.referee.results import Difference, Score, Summary
 
@@ -130,7 +131,7 @@ def interval(score: Score) -> str:
     return f"{100 * score.low:.1f} to {100 * score.high:.1f}{THIN}%"
 
 
-def gap_interval(gap: Difference) -> str:
+def gap_interval(gap: Difference | Interval) -> str:
     """Return the interval of a difference in points."""
     return f"{points(gap.low)} to {points(gap.high)}"
 

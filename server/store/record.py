@@ -58,6 +58,7 @@ def gallery(table: GameSession) -> dict[str, Tensor]:
     Agents are taken in turn from each group, so that every kind of attack is shown.
     """
     images: dict[str, Tensor] = {}
+    damaging = {record.name for record in table.roster if record.damages}
     for agent in _shown(table):
         run_time = table.sealed.run_time[agent]
         if len(run_time.x_triggered):
@@ -70,6 +71,10 @@ def gallery(table: GameSession) -> dict[str, Tensor]:
         if poisoned.any() and agent in table.pool.owners:  # no rows in a federated game
             images[f"poisoned_from/{agent}"] = _tensor(truth.clean_x[:_IMAGES])
             images[f"poisoned/{agent}"] = _tensor(table.pool.block(agent).x[poisoned][:_IMAGES])
+            if agent in damaging:
+                given = table.pool.block(agent).y[poisoned][:_IMAGES]
+                labels = np.stack([truth.clean_y[:_IMAGES], given], axis=1).astype(np.float32)
+                images[f"poisoned_labels/{agent}"] = _tensor(labels[:, :, None, None])
     return images
 
 

@@ -241,7 +241,8 @@ class RunFolder:
         Args:
             images: float32 (k, C, H, W) in [0, 1]: ``original/<agent>`` and
                 ``triggered/<agent>`` (run-time inputs), ``poisoned_from/<agent>`` and
-                ``poisoned/<agent>`` (contributed rows).
+                ``poisoned/<agent>`` (contributed rows); of agents that aim at damage also
+                ``poisoned_labels/<agent>``, the true and the contributed label, (k, 2, 1, 1).
         """
         with self._writing(GALLERY):
             write_tensors(self.path / GALLERY, images)

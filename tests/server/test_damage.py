@@ -1,13 +1,17 @@
 """Attackers that aim at clean accuracy: what they cost, alone and together, and what is said."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from backfire.playing import play
+from backfire.reporting.gallery import exhibits
 from backfire.reporting.readings import finding_reading
+from backfire.reporting.render import render
+from backfire.reporting.text import points
 from learning.pool import DEFENDER, Block, Pool
 from learning.statistics import clustered_difference, combined_difference
 from learning.training.job import Trained
@@ -235,7 +239,7 @@ def gap(value, low, high, trainings=1):
     return Difference(value=value, count=500, low=low, high=high, trainings=trainings)
 
 
-def points(value, low, high):
+def in_points(value, low, high):
     return Quantity(value=value, unit="points", low=low, high=high)
 
 
@@ -267,19 +271,19 @@ LOST, NOT_LOST = gap(0.05, 0.02, 0.08), gap(0.01, -0.02, 0.04)
     ("scores", "whole", "code"),
     [
         (defended(LOST), True, "damages"),
-        (defended(LOST, points(9, 6, 12), points(4, 1, 7)), True, "hinder"),
-        (defended(LOST, points(2, -1, 5), points(-3, -5, -1)), True, "assist"),
-        (defended(LOST, points(6, 2, 9), points(1, -2, 4)), True, "add_up"),
+        (defended(LOST, in_points(9, 6, 12), in_points(4, 1, 7)), True, "hinder"),
+        (defended(LOST, in_points(2, -1, 5), in_points(-3, -5, -1)), True, "assist"),
+        (defended(LOST, in_points(6, 2, 9), in_points(1, -2, 4)), True, "add_up"),
         (defended(NOT_LOST), True, "no_damage"),
         # Alone they do much, together nothing: they have hindered each other.
-        (defended(NOT_LOST, points(9, 6, 12), points(8, 4, 12)), True, "hinder"),
-        (defended(NOT_LOST, points(1, -3, 5), points(0, -4, 4)), True, "no_damage"),
+        (defended(NOT_LOST, in_points(9, 6, 12), in_points(8, 4, 12)), True, "hinder"),
+        (defended(NOT_LOST, in_points(1, -3, 5), in_points(0, -4, 4)), True, "no_damage"),
         (defended(None, free=None), True, "no_control"),
         (defended(LOST, free=15, now=10), True, "not_learnt"),
         (defended(gap(0.85, 0.8, 0.9), free=95, now=10), True, "damages"),
         (defended(LOST), False, "beside_others"),
-        (defended(LOST, points(9, 6, 12)), False, "damages"),
-        (defended(LOST, points(1, -3, 4)), False, "no_damage"),
+        (defended(LOST, in_points(9, 6, 12)), False, "damages"),
+        (defended(LOST, in_points(1, -3, 4)), False, "no_damage"),
     ],
 )
 def test_what_may_be_said(scores, whole, code):
@@ -301,7 +305,7 @@ PAIR = [record("a"), record("b")]
 
 
 def test_a_verdict_says_what_was_lost_together_and_alone_and_nothing_of_success_rates():
-    said = told(defended(LOST, points(9, 6, 12), points(4, 1, 7)), PAIR)
+    said = told(defended(LOST, in_points(9, 6, 12), in_points(4, 1, 7)), PAIR)
     assert said[0] == (
         "Against the undefended model, flip costs 5 points of clean accuracy together (95 % "
         "interval 2 to 8); alone its 2 agents cost 2 to 3 points each and 9 points (95 % interval "
@@ -310,7 +314,7 @@ def test_a_verdict_says_what_was_lost_together_and_alone_and_nothing_of_success_
     )
     assert "ASR" not in " ".join(said)
     assert "backfire" not in " ".join(said)
-    helped = told(defended(LOST, points(2, -1, 5), points(-3, -5, -1)), PAIR)
+    helped = told(defended(LOST, in_points(2, -1, 5), in_points(-3, -5, -1)), PAIR)
     assert "help each other: together they do 3 points more (95 % interval 1 to 5)" in helped[0]
 
 
@@ -340,7 +344,7 @@ def test_attackers_that_do_nothing_are_said_to_do_nothing():
 
 def test_beside_a_backdoor_only_what_flips_cost_alone_is_said():
     roster = [*PAIR, record("door", aim="backdoor", group="door")]
-    said = " ".join(told(defended(LOST, points(9, 6, 12)), roster))
+    said = " ".join(told(defended(LOST, in_points(9, 6, 12)), roster))
     assert "alone the 2 agents of flip cost 2 to 3 points each and 9 points" in said
     assert "costs 5 points" not in said
     assert "cannot be told from what the other attackers cost" in " ".join(
@@ -381,6 +385,47 @@ def test_its_result_is_read_back_and_says_whose_aim_is_what(played):
     aims = {agent["name"]: agent.get("aim") for agent in kept["roster"]}
     assert aims["flip-01"] == "damage"
     assert aims["honest-01"] is None
+
+
+def test_the_report_shows_who_did_damage_alone_and_together_and_what_they_made(played):
+    page = render(played.folder).read_text("utf-8")
+    drawn = page[page.index('<figure class="card">') : page.index('<ul class="told">')]
+    own = played.result.defenders["open"]
+    for name in ("flip-01", "flip-02"):
+        lost = 100 * own.agents[name].more["damage_alone"].value
+        assert f"{name}: {points(lost / 100)} points" in drawn
+        assert f">{name}<" in drawn
+    for label in ("together", "averaged", "sum of alone"):
+        assert f">{label}<" in drawn
+    assert "ASR in the attacked game" not in page
+    assert "No attacker was scored" not in page
+    assert "no trigger, so no success rate" in page
+    # Labels under the pictures: digits flipped to the next one.
+    found = re.findall(r"(\d) → (\d)", page)
+    assert found
+    assert all((int(one) + 1) % 10 == int(other) for one, other in found)
+
+
+def test_labels_of_a_gallery_that_are_none_are_not_shown():
+    images = {
+        "poisoned/a": np.zeros((4, 1, 2, 2), np.float32),
+        "poisoned_from/a": np.ones((4, 1, 2, 2), np.float32),
+        "poisoned_labels/a": np.array([[0, 1], [2, 2], [0.5, 1], [np.nan, 9]], np.float32).reshape(
+            4, 2, 1, 1
+        ),
+    }
+    (shown,) = exhibits(images, ["a"], ("cat", "dog", "bird"))
+    assert [pair.label for pair in shown.strips[0].pairs] == ["cat → dog", "bird", "", ""]
+    images["poisoned_labels/a"] = np.zeros((4, 1, 2, 2), np.float32)
+    (shown,) = exhibits(images, ["a"], ("cat",))
+    assert {pair.label for pair in shown.strips[0].pairs} == {""}
+
+
+def test_a_report_of_both_kinds_has_a_section_for_damage(tmp_path):
+    played = play(game(f"{BACKDOOR}\n{FLIP % (2, 0.8)}"), out=tmp_path)
+    page = render(played.folder).read_text("utf-8")
+    assert page.count('<section id="damage">') == 1
+    assert "ASR in the attacked game" in page
 
 
 def test_trainings_of_all_games_are_taken_where_they_are_repeated(tmp_path):

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from backfire.reporting.charts.intervals import LABEL, NOTE, symbol
 from backfire.reporting.charts.svg import WIDTH, Scale, element, line, picture, text
 from backfire.reporting.text import NAME, fitted, gap_interval, plain, points
+from learning.statistics import Interval
 from server.referee.results import Difference
 
 HEIGHT = 27.0
@@ -22,23 +23,24 @@ class Gap:
     """A labelled difference; without one it is a heading."""
 
     label: str
-    difference: Difference | None = None
+    difference: Difference | Interval | None = None
     colour: str = "c0"
 
 
-def gap_chart(gaps: Sequence[Gap], label: str) -> Markup:
+def gap_chart(gaps: Sequence[Gap], label: str, step: float = STEP) -> Markup:
     """Return the chart; the value of each difference, in points, is printed beside it.
 
     Args:
         gaps: From top to bottom, at least one with a difference.
         label: For screen readers.
+        step: The axis ends at multiples of it, on both sides of zero.
     """
     known = [gap.difference for gap in gaps if gap.difference is not None]
     scale = Scale(
         LABEL,
         WIDTH - NOTE - 8,
-        math.floor(min(-STEP, *(gap.low for gap in known)) / STEP) * STEP,
-        math.ceil(max(STEP, *(gap.high for gap in known)) / STEP) * STEP,
+        math.floor(min(-step, *(gap.low for gap in known)) / step) * step,
+        math.ceil(max(step, *(gap.high for gap in known)) / step) * step,
     )
     bottom = 4.0 + HEIGHT * len(gaps)
     rows = [_row(gap, scale, 4.0 + HEIGHT * (k + 0.5)) for k, gap in enumerate(gaps)]

@@ -28,6 +28,7 @@ from server.referee.results import (
 SUM: Final = "damage_sum"
 INTERFERENCE: Final = "damage_interference"
 ALONE_SCORE: Final = "damage_alone"
+AVERAGED: Final = "damage_averaged"
 
 # How a finding ends that describes one training of each game.
 HERE: Final = ", in this training"

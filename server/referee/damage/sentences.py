@@ -74,10 +74,14 @@ def lost_words(lost: Difference | None) -> str:
     """Return what a defender lost to the attackers, in words; empty where that is not known."""
     if lost is None or lost.value is None:
         return ""
+    once = HERE if lost.trainings == 1 else ""
     if lost.low <= 0 <= lost.high:
-        return f"no loss to the attackers that can be told from none ({_interval(lost)})"
-    word = "lost" if lost.value > 0 else "gained"
-    return f"{points_of(abs(lost.value))} points {word} to the attackers ({_interval(lost)})"
+        return f"no loss to the attackers that can be told from none ({_interval(lost)}){once}"
+    sign, word = (1, "less") if lost.value > 0 else (-1, "more")
+    return (
+        f"with the attackers {points_of(abs(lost.value))} points {word} than without "
+        f"({_interval(lost, sign)}){once}"
+    )
 
 
 def _together(who: Damaging, lost: Difference | None, code: str) -> str:
