@@ -245,7 +245,9 @@ def _ready(
             need_ray()
         elif runtime == "grpc" and connection is None:
             raise ValueError("--runtime grpc needs --connection with the folder of a deployment")
-        if runtime != "grpc":
+        if runtime == "grpc":
+            _need_own_rows(scenario)
+        else:
             _need_no_owner(scenario)
         need_trackers(track)
     except (ValueError, RuntimeError) as error:
@@ -271,6 +273,17 @@ def _files(scenario: Scenario) -> dict[str, str]:
         return files_of(scenario)
     except ValueError as error:
         raise PlayError(str(error)) from error
+
+
+def _need_own_rows(scenario: Scenario) -> None:
+    for place in scenario.roster():
+        grant = place.group.behaviour.grant
+        if grant is not None and (grant.pool or grant.group):
+            raise ValueError(
+                f"{place.name} crafts rows with what it knows of others' data, which nobody grants "
+                "it on real machines: expected knowledge: own and coordination: none, or another "
+                "runtime"
+            )
 
 
 def _need_no_owner(scenario: Scenario) -> None:

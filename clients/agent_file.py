@@ -152,6 +152,13 @@ def _mistakes(agent: AgentFile) -> Iterator[tuple[tuple[str, ...], str]]:
             f"{shown(kind_of(type(agent.update)))}: on real machines nobody grants it others' "
             "updates",
         )
+    grant = agent.behaviour.grant
+    if grant is not None and (grant.pool or grant.group):
+        yield (
+            ("behaviour",),
+            "expected an attack that knows its own rows alone (knowledge: own, coordination: "
+            "none): on real machines nobody grants it others' rows",
+        )
     if agent.play == "scenario":
         return
     if agent.data is None:

@@ -6,12 +6,33 @@ In a simulation all parties' data come from one data set, which is dealt once in
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
-from clients.data_attacks.base import AgentContext, Behaviour, Contribution, Share
+import numpy as np
+
+from clients.data_attacks.base import (
+    AgentContext,
+    Behaviour,
+    Contribution,
+    Grant,
+    Knowledge,
+    Mate,
+    Share,
+)
 from clients.data_attacks.private import Private
-from learning.data.partitioning import Partitioning, deal, reference_share, split_share
+from learning.data.partitioning import (
+    Partitioning,
+    contributed_rows,
+    deal,
+    reference_share,
+    split_share,
+)
 from learning.data.sketch import Sketch
+from learning.pool import Floats, Ints
+from learning.seeds import derived_seed
+from learning.training.recipe import Recipe
 from scenarios.fit import misfits
 from scenarios.loader import misplaced
 from scenarios.scenario import Scenario
@@ -68,6 +89,7 @@ class Agents:
         self._keep_bytes = keep_bytes
         self._kept_bytes = 0
         self._played: OrderedDict[str, tuple[Share, Contribution]] = OrderedDict()
+        self._crafted: dict[str, dict[str, tuple[Floats, Ints]]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,7 +115,8 @@ class Agents:
         share = self._share(place.name)
         behaviour = cast(Behaviour, place.group.behaviour)
         try:
-            return share, behaviour.play(share, self._seat(place))
+            seat = replace(self._seat(place), known=self._known(place, behaviour.grant))
+            return share, behaviour.play(share, seat)
         except ValueError as error:
             raise ValueError(f"agent {place.name!r} cannot play: {error}") from error
 
@@ -116,6 +139,58 @@ class Agents:
             reference_rows=self._reference_rows(len(dealt.y)),
             rounding=scenario.poison_count.rounding,
         )
+
+    def _known(self, place: AgentSpec, grant: Grant | None) -> Knowledge | None:
+        """Return what a behaviour is granted beside its share; None where it asks for nothing."""
+        if grant is None:
+            return None
+        mates = [p for p in self._places.values() if p.group.name == place.group.name]
+        mates = mates if grant.group else []
+        x, y = self._granted([mate.name for mate in mates] or [place.name], grant)
+        return Knowledge(
+            recipe=self._recipe(mates[0].name if mates else place.name),
+            pool_rows=self._pool_rows(place.name),
+            x=x,
+            y=y,
+            mates=tuple(
+                Mate(self._seat(mate), share.x_train, share.y_train)
+                for mate in mates
+                for share in [self._share(mate.name)]
+            ),
+            crafted=self._crafted.setdefault(place.group.name, {}),
+        )
+
+    def _granted(self, but: Sequence[str], grant: Grant) -> tuple[Floats, Ints]:
+        """Return the clean rows of the other parties, where the pool is granted."""
+        dealt, rows = self.dealt(), list[Ints]()
+        if grant.pool:
+            rows = [dealt.defender] + [
+                split_share(share, self._scenario.run_time_share, self._scenario.seed, name)[0]
+                for name, share in dealt.shares.items()
+                if name not in but and not isinstance(self._places[name].group.behaviour, Private)
+            ]
+        at = np.concatenate([*rows, np.zeros(0, np.int64)])
+        return dealt.x[at], dealt.y[at]
+
+    def _recipe(self, crafter: str) -> Recipe:
+        """Return how the defender trains, with a seed of the crafter's own, on this machine."""
+        scenario, data = self._scenario, self.dealt().data
+        return Recipe(
+            architecture=scenario.model,
+            shape=data.shape,
+            classes=data.classes,
+            training=scenario.training,
+            compute=scenario.compute,
+            seed=derived_seed(scenario.seed, f"surrogate/{crafter}"),
+        )
+
+    def _pool_rows(self, name: str) -> int:
+        """Return how many rows are registered; a private agent takes all to have as many as it."""
+        dealt = self.dealt()
+        if len(dealt.shares) < len(self._places):
+            own = contributed_rows(len(dealt.shares[name]), dealt.run_time_share)
+            return own * len(self._places)
+        return len(dealt.defender) + sum(count for _, count in dealt.registered.values())
 
     def _reference_rows(self, dealt: int) -> float | None:
         """Return the rows that a poison rate refers to; None: those that the agent contributes."""

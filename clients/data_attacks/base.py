@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,6 +12,65 @@ from learning.method import Method
 from learning.pool import Bools, Floats, Ints
 from learning.seeds import numpy_generator
 from learning.triggers.base import TriggerKey
+
+if TYPE_CHECKING:
+    from learning.training.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """An agent's private data, split into what it contributes and what it keeps for run time.
+
+    x float32 (n, C, H, W) in [0, 1], y int64 (n,), true labels.
+    """
+
+    x_train: Floats
+    y_train: Ints
+    x_run: Floats
+    y_run: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Mate:
+    """An agent of the same group, as those that craft together know each other.
+
+    Attributes:
+        seat: Its place; its own knowledge is left out.
+        x: Its rows, float32 (n, C, H, W), in [0, 1].
+        y: Their true labels, int64 (n,).
+    """
+
+    seat: AgentContext
+    x: Floats
+    y: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """What a behaviour that crafts against a model is granted beside its own share.
+
+    Never in it: the test set, rows that others keep for run time, the defender's draws.
+
+    Attributes:
+        recipe: How the defender trains: model, input shape, classes and settings. Its seed is the
+            agent's own, so that a surrogate has neither the defender's initial weights nor its
+            batches.
+        pool_rows: Rows that all parties have registered, the defender's included.
+        x: Clean rows of other agents and of the defender, float32 (k, C, H, W); none unless the
+            scenario grants the pool. Of agents of the group that craft together they are in
+            `mates`.
+        y: Their labels, int64 (k,).
+        mates: All agents of the group in scenario order, this one included, where they craft
+            together; else empty.
+        crafted: What agents of the group have crafted before, by name: inputs and labels.
+    """
+
+    recipe: Recipe
+    pool_rows: int
+    x: Floats
+    y: Ints
+    mates: tuple[Mate, ...] = ()
+    crafted: dict[str, tuple[Floats, Ints]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,6 +89,7 @@ class AgentContext:
         reference_rows: Size of the share that poison rates refer to where the scenario keeps
             the number of poisoned rows constant (S0 A.2.1), else None: the agent's own share.
         rounding: How a fractional number of poisoned rows is rounded.
+        known: What a behaviour that crafts against a model is granted; None for all others.
     """
 
     name: str
@@ -40,6 +100,7 @@ class AgentContext:
     classes: int
     reference_rows: float | None = None
     rounding: str = "nearest"
+    known: Knowledge | None = None
 
     def generator(self, purpose: str) -> np.random.Generator:
         """Return the agent's own generator for one purpose."""
@@ -48,19 +109,6 @@ class AgentContext:
     def trigger_key(self, purpose: str) -> TriggerKey:
         """Return the key of the agent's trigger."""
         return TriggerKey(self.seed, self.name, self.group, self.index, purpose)
-
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """An agent's private data, split into what it contributes and what it keeps for run time.
-
-    x float32 (n, C, H, W) in [0, 1], y int64 (n,), true labels.
-    """
-
-    x_train: Floats
-    y_train: Ints
-    x_run: Floats
-    y_run: Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +144,19 @@ class Contribution:
 Aim = Literal["backdoor", "damage"]
 
 
+@dataclass(frozen=True)
+class Grant:
+    """What a behaviour asks to be told.
+
+    Attributes:
+        pool: The clean rows of the other parties.
+        group: The rows of the agents of its group, which then craft together.
+    """
+
+    pool: bool = False
+    group: bool = False
+
+
 class Behaviour(Method):
     """An agent's strategy in a game."""
 
@@ -113,6 +174,11 @@ class Behaviour(Method):
         aim decides which control games tell of it, and what the verdict says.
         """
         return "backdoor"
+
+    @property
+    def grant(self) -> Grant | None:
+        """What it has to know beside its share to craft rows; None for nothing."""
+        return None
 
     @abstractmethod
     def play(self, share: Share, seat: AgentContext) -> Contribution:

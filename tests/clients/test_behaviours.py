@@ -8,8 +8,9 @@ import torch
 from found_methods import cases
 from pydantic import ValidationError
 
+from clients.crafter_conformance import known_for_checks
 from clients.data_attacks.backdoor import Backdoor
-from clients.data_attacks.base import AgentContext, Behaviour, Share
+from clients.data_attacks.base import AgentContext, Behaviour, Knowledge, Share
 from clients.data_attacks.benign import Benign
 from clients.data_attacks.clean_label import CleanLabel
 from clients.data_attacks.label_flip import LabelFlip
@@ -30,6 +31,10 @@ def make_share(rows: int = 40, run: int = 12, seed: int = 0) -> Share:
 def seat(**changes: object) -> AgentContext:
     fields = {"name": "m-1", "group": "m", "index": 0, "count": 2, "seed": 5, "classes": 4}
     return AgentContext(**{**fields, **changes})
+
+
+def known(behaviour: Behaviour) -> Knowledge | None:
+    return None if behaviour.grant is None else known_for_checks()
 
 
 def test_benign_agent_contributes_its_share_and_has_no_backdoor():
@@ -336,7 +341,7 @@ def test_every_behaviour_keeps_the_contract(kind, fields):
     before = [part.copy() for part in (share.x_train, share.y_train, share.x_run, share.y_run)]
     for part in (share.x_train, share.y_train, share.x_run, share.y_run):
         part.setflags(write=False)  # whoever writes to the share fails here
-    play, again = behaviour.play(share, seat()), behaviour.play(share, seat())
+    play, again = (behaviour.play(share, seat(known=known(behaviour))) for _ in range(2))
     after = [share.x_train, share.y_train, share.x_run, share.y_run]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     for name in ("x", "y", "poisoned", "x_triggered", "targets"):
