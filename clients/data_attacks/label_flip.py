@@ -1,7 +1,11 @@
 """Label flipping: wrong labels on clean inputs, no trigger (Biggio et al. 2011; Fang et al. 2020).
 
 `mirror` is the ``9 - y`` of ten classes, ``K - 1 - y``; with an odd number of classes it leaves
-the middle one as it is.
+the middle one as it is. Lu, Kamath and Yu (TMLR 2022) print ``10 - y``, which makes a 0 no class:
+`mirror_mod` is the reading ``(10 - y) mod 10``, ``(K - y) mod K``, which leaves 0 and, with an even
+number of classes, K / 2 as they are; `mirror` is the other. `worst` is an informed flip: of its own
+rows the agent takes those that a model of its own, trained on its clean share, is surest of, and
+gives each the label that this model holds for least likely.
 """
 
 from __future__ import annotations
@@ -9,11 +13,19 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from clients.data_attacks.base import AgentContext, Aim, Behaviour, Contribution, Share
-from clients.data_attacks.parts.poisoning import choose_rows, contribute
+from clients.data_attacks.parts.informed import easiest
+from clients.data_attacks.parts.poisoning import choose_rows, contribute, rows_to_poison
 from learning.pool import Ints
+from learning.seeds import torch_generator
+from learning.surrogate import surrogate
+from learning.training.device import repeatable
+
+# Of the surrogate, as in `clean_label`.
+_EPOCHS, _LR, _BATCH = 10, 0.05, 32
 
 
 class LabelFlip(Behaviour):
@@ -32,10 +44,11 @@ class LabelFlip(Behaviour):
         description="Share of the rows whose label is flipped, rounded as poison_count says.",
         json_schema_extra={"origin": "ours"},
     )
-    mode: Literal["random", "next", "mirror"] = Field(
+    mode: Literal["random", "next", "mirror", "mirror_mod", "worst"] = Field(
         "random",
         description="`random`: any other class, uniformly; `next`: y + 1 mod K; `mirror`: "
-        "K - 1 - y.",
+        "K - 1 - y; `mirror_mod`: K - y mod K; `worst`: of the rows that a surrogate of its own is "
+        "surest of, the label that it holds for least likely.",
         json_schema_extra={"origin": "paper"},
     )
 
@@ -45,7 +58,14 @@ class LabelFlip(Behaviour):
         return "damage"
 
     def play(self, share: Share, seat: AgentContext) -> Contribution:
-        """Flip labels; see `Behaviour.play`."""
+        """Flip labels; see `Behaviour.play`.
+
+        Raises:
+            ValueError: If there is one class only, or the surrogate of `worst` diverges.
+        """
+        if self.mode == "worst":
+            rows, labels = self._informed(share, seat)
+            return contribute(share, rows, share.x_train[rows], labels)
         rows = choose_rows(self.poison_rate, np.ones(len(share.y_train), np.bool_), seat)
         y = share.y_train[rows]
         return contribute(share, rows, share.x_train[rows], self._flipped(y, seat))
@@ -53,9 +73,33 @@ class LabelFlip(Behaviour):
     def _flipped(self, y: Ints, seat: AgentContext) -> Ints:
         if self.mode == "mirror":
             return seat.classes - 1 - y
+        if self.mode == "mirror_mod":
+            return (seat.classes - y) % seat.classes
         if self.mode == "next":
             return (y + 1) % seat.classes
-        if seat.classes < 2:
-            raise ValueError("expected at least two classes to flip labels, got one")
+        _check_classes(seat)
         shift = seat.generator("flipped labels").integers(1, seat.classes, size=len(y))
         return (y + shift) % seat.classes
+
+    def _informed(self, share: Share, seat: AgentContext) -> tuple[Ints, Ints]:
+        """Return the rows that the agent relabels, and their labels."""
+        _check_classes(seat)
+        count = rows_to_poison(self.poison_rate, len(share.y_train), seat)
+        if not count:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        with repeatable():
+            model = surrogate(
+                torch.tensor(share.x_train),
+                torch.tensor(share.y_train),
+                seat.classes,
+                torch_generator(seat.seed, "informed flip", agent=seat.name),
+                epochs=_EPOCHS,
+                lr=_LR,
+                batch_size=_BATCH,
+            )
+            return easiest(model, share.x_train, share.y_train, count)
+
+
+def _check_classes(seat: AgentContext) -> None:
+    if seat.classes < 2:
+        raise ValueError("expected at least two classes to flip labels, got one")

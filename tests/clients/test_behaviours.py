@@ -14,6 +14,7 @@ from clients.data_attacks.base import AgentContext, Behaviour, Knowledge, Share
 from clients.data_attacks.benign import Benign
 from clients.data_attacks.clean_label import CleanLabel
 from clients.data_attacks.label_flip import LabelFlip
+from clients.data_attacks.parts.informed import easiest
 from learning.method import discover
 from learning.surrogate import surrogate
 from learning.triggers.distributed import Distributed
@@ -187,6 +188,71 @@ def test_mirror_leaves_the_middle_class_and_says_so():
     assert np.array_equal(play.poisoned, share.y_train != 2)
 
 
+@pytest.mark.parametrize(("classes", "kept"), [(10, [0, 5]), (5, [0])])
+def test_mirror_mod_is_ten_less_the_label_and_leaves_what_maps_to_itself(classes, kept):
+    y = np.arange(classes, dtype=np.int64)
+    x = np.full((classes, 1, 3, 3), 0.5, np.float32)
+    play = LabelFlip(poison_rate=1, mode="mirror_mod").play(
+        Share(x, y, x[:1], y[:1]), seat(classes=classes)
+    )
+    assert play.y.tolist() == [0, *range(classes - 1, 0, -1)]
+    assert np.flatnonzero(~play.poisoned).tolist() == kept
+
+
+class Table(torch.nn.Module):
+    """Answers input k, whose pixels say k, with the logits of row k."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.tensor(logits)
+
+    def forward(self, x):
+        return self.logits[x[:, 0, 0, 0].long()]
+
+
+def test_the_easiest_rows_are_those_of_the_least_loss_and_get_the_least_likely_other_label():
+    logits = [[3.0, 1.0, 0.0], [0.0, 9.0, 1.0], [5.0, 0.0, 6.0], [1.0, 1.0, 0.0], [9.0, 8.0, 50.0]]
+    y = np.array([0, 1, 2, 2, 2])
+    x = np.arange(5, dtype=np.float32)[:, None, None, None]
+    losses = torch.nn.functional.cross_entropy(
+        torch.tensor(logits), torch.tensor(y), reduction="none"
+    )
+    assert losses.argsort().tolist() == [4, 1, 0, 2, 3]
+    rows, labels = easiest(Table(logits), x, y, 3)
+    assert (rows.tolist(), labels.tolist()) == ([0, 1, 4], [2, 0, 1])
+    # Its own label is never given, though it is the least likely one.
+    rows, labels = easiest(Table(logits), x, y, 5)
+    assert (rows.tolist(), labels.tolist()) == ([0, 1, 2, 3, 4], [2, 0, 1, 0, 1])
+    assert len(easiest(Table(logits), x, y, 0)[0]) == 0
+
+
+def test_losses_that_round_to_nothing_are_still_told_apart():
+    logits = [[100.0, 0.0], [400.0, 0.0], [200.0, 0.0], [400.0, 0.0]]
+    x = np.arange(4, dtype=np.float32)[:, None, None, None]
+    rows, _ = easiest(Table(logits), x, np.zeros(4, np.int64), 1)
+    assert rows.tolist() == [1]
+    assert easiest(Table(logits), x, np.zeros(4, np.int64), 3)[0].tolist() == [1, 2, 3]
+
+
+def test_the_informed_flip_poisons_the_rate_that_it_is_given_and_changes_no_input():
+    share = make_share(rows=60)
+    play = LabelFlip(poison_rate=0.25, mode="worst").play(share, seat())
+    assert play.poisoned.sum() == 15
+    assert np.array_equal(play.x, share.x_train)
+    held = LabelFlip(poison_rate=0.25, mode="worst").play(share, seat(reference_rows=20))
+    assert held.poisoned.sum() == 5
+    # The easier rows come first, so that a smaller count is part of a larger one.
+    assert not (held.poisoned & ~play.poisoned).any()
+    assert LabelFlip(poison_rate=0, mode="worst").play(share, seat()).poisoned.sum() == 0
+    other = LabelFlip(poison_rate=0.25, mode="worst").play(share, seat(name="m-2"))
+    assert not np.array_equal(other.poisoned, play.poisoned)
+
+
+def test_one_class_cannot_be_flipped_in_an_informed_way():
+    with pytest.raises(ValueError, match="at least two classes"):
+        LabelFlip(mode="worst").play(make_share(), seat(classes=1))
+
+
 # --- clean label
 
 
@@ -319,7 +385,7 @@ HOUSE: dict[str, list[dict[str, object]]] = {
     ],
     "benign": [{}],
     "clean_label": [FAST, {**FAST, "norm": "l2", "rate_of": "share", "trigger": {"kind": "ell"}}],
-    "label_flip": [{}, {"mode": "mirror"}],
+    "label_flip": [{}, {"mode": "mirror"}, {"mode": "mirror_mod"}, {"mode": "worst"}],
 }
 FOUND = discover(Behaviour, "clients.data_attacks")
 CASES = cases(FOUND, HOUSE)

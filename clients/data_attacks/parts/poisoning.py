@@ -35,6 +35,18 @@ def choose_rows(
     return np.sort(drawn).astype(np.int64)
 
 
+def rows_to_poison(rate: float, rows: int, seat: AgentContext) -> int:
+    """Return how many rows of a share an attack poisons that chooses them itself, 0..rows.
+
+    Args:
+        rate: Poison rate in [0, 1].
+        rows: Rows of the share.
+        seat: The agent's place.
+    """
+    reference = rows if seat.reference_rows is None else seat.reference_rows
+    return min(poison_count(rate, reference, rounding=seat.rounding), rows)
+
+
 def contribute(
     share: Share,
     rows: Ints,
