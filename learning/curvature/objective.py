@@ -98,6 +98,17 @@ class RowObjective:
             out += self._slope(weights, x, y, shares)
         return out / self.mass + self.ridge * weights
 
+    @repeatable()
+    def chances(self, weights: Tensor) -> Tensor:
+        """Return the softmax of the outputs of all rows at w, (n, classes)."""
+        own, buffers = unflat(weights, weights_of(self.module)), dict(self.module.named_buffers())
+        with torch.no_grad():
+            outputs = [
+                torch.func.functional_call(self.module, (own, buffers), (x,))
+                for x, _, _ in self._chunks()
+            ]
+        return torch.cat(outputs).softmax(1)
+
     def product(self, weights: Tensor, kind: Kind = "hessian") -> Product:
         """Return v -> H v, the curvature of f at w, the ridge's included."""
         layer = self._layer

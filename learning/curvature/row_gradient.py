@@ -73,8 +73,7 @@ def row_gradient(
     if last and loss is not cross_entropy:
         raise ValueError("layers: last: the closed form is that of cross_entropy: leave out loss")
     if layer is not None and loss is cross_entropy:
-        whole = len(x) if chunk is None and not last else chunk
-        return in_chunks(module, _closed(module, layer, w, v, last), x, y, whole)
+        return in_chunks(module, _closed(module, layer, w, v, last), x, y, chunk)
     make = _forward_over_reverse if form == "forward_over_reverse" else _double_backward
     return in_chunks(module, make(module, w, v, loss), x, y, chunk)
 

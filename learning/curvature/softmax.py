@@ -87,7 +87,9 @@ def softmax_row_gradient(theta: Tensor, x: Tensor, y: Tensor, along: Tensor) -> 
     """
     logits, width = times(x, theta), x.shape[1]
     pulled = bent(logits.softmax(1), times(x, along))
-    return errors_of(logits, y) @ along[:, :width] + pulled @ theta[:, :width]
+    # one product of twice the classes: rows are written once
+    both = torch.cat([along[:, :width], theta[:, :width]])
+    return torch.cat([errors_of(logits, y), pulled], 1) @ both
 
 
 def softmax_gradient(theta: Tensor, x: Tensor, y: Tensor, shares: Tensor) -> Tensor:
