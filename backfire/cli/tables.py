@@ -163,7 +163,12 @@ def _asked(result: GameResult) -> Iterator[str]:
 def _asked_value(value: ScoreValue | GroupValue) -> str:
     """Return a value with its interval or, over agents, with how many there are."""
     if isinstance(value, Quantity):
-        return _amount(value.value, value.unit, value.at_least)
+        ends = (
+            ""
+            if value.low is None or value.high is None
+            else f" [{value.low:.4g}, {value.high:.4g}]"
+        )
+        return _amount(value.value, value.unit, value.at_least) + ends
     if isinstance(value, QuantitySummary):
         mean = _amount(value.mean, value.unit, value.at_least > 0)
         return f"{mean} (mean of {value.agents} agents)"

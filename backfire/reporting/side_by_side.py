@@ -99,6 +99,7 @@ def side_by_side(result: GameResult, colours: dict[str, str]) -> GamesSideBySide
 
 
 def _pair_rows(pair: GamePair, result: GameResult, colours: dict[str, str]) -> PairRows:
+    judged = {played.part.game for played, _ in pair.judged}
     rows = tuple(
         GameRow(
             game=played.part.game,
@@ -106,7 +107,7 @@ def _pair_rows(pair: GamePair, result: GameResult, colours: dict[str, str]) -> P
             scores=played.scores,
             defender=result.defenders[played.defender],
             reading=finding_reading(played.scores)
-            if played.scores and played.scores.asr.agents
+            if played.scores and played.part.game in judged
             else None,
         )
         for played in pair.games

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from learning.statistics import Interval, independent_difference
+from server.referee.damage.findings import CODES
 from server.referee.findings import CONCLUDED, code_of, is_void
 from server.referee.results import AgentRecord, DefenderScores, GamePart, GroupScores
 from server.referee.verdict import UNTOLD, judgement, reference_of
@@ -54,6 +55,15 @@ class GamePair:
         """The games in which its attack succeeds or fails on at least one input."""
         return [(one, one.scores) for one in self.games if one.scores and one.scores.asr.agents]
 
+    @property
+    def judged(self) -> list[tuple[ComparedGame, GroupScores]]:
+        """The games in which something is found of it: of its success, or of the damage it does."""
+        return [
+            (one, one.scores)
+            for one in self.games
+            if one.scores and (one.scores.asr.agents or code_of(one.scores) in CODES)
+        ]
+
 
 def pairs(parts: Sequence[GamePart], defenders: Mapping[str, DefenderScores]) -> list[GamePair]:
     """Return each group against each defender that plays in all games, reference defenders first.
@@ -87,7 +97,7 @@ def findings(parts: Sequence[GamePart], defenders: Mapping[str, DefenderScores])
     against = pairs(parts, defenders)
     shown = [pair for pair in against if tuple(p.defender for p in pair.games) == names]
     single = [single for part in parts if (single := _single(part))]
-    if single or not any(pair.scored for pair in shown):
+    if single or not any(pair.judged for pair in shown):
         said = "; ".join(single) or "no attacker could be scored"
         return (f"Whether attackers make each other fail cannot be compared: {said}.",)
     clauses = [clause for pair in shown for clause in told(pair)]
@@ -99,16 +109,16 @@ def findings(parts: Sequence[GamePart], defenders: Mapping[str, DefenderScores])
 
 def told(pair: GamePair) -> list[str]:
     """Return in words whether a group backfired: one clause for all games, or one for each."""
-    said = [judgement(pair.group, scores, played.against) for played, scores in pair.scored]
+    said = [judgement(pair.group, scores, played.against) for played, scores in pair.judged]
     if len(said) > 1 and len(set(said)) == 1:
-        played, scores = pair.scored[0]
-        numbers = [f"{played.part.game} {gap}" for played, own in pair.scored if (gap := _gap(own))]
+        played, scores = pair.judged[0]
+        numbers = [f"{played.part.game} {gap}" for played, own in pair.judged if (gap := _gap(own))]
         whole = judgement(pair.group, scores, played.against, " in both games")
         return [whole + _numbers(", ".join(numbers))]
     return [
         judgement(pair.group, scores, played.against, f" in the {played.part.game} game")
         + _numbers(_gap(scores))
-        for played, scores in pair.scored
+        for played, scores in pair.judged
     ]
 
 

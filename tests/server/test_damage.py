@@ -6,7 +6,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
+from backfire.cli.tables import show
+from backfire.evidence.rows import rows_of
 from backfire.playing import play
 from backfire.reporting.gallery import exhibits
 from backfire.reporting.readings import finding_reading
@@ -569,3 +572,69 @@ def test_made_up_facts_without_the_control_game_have_no_score():
     assert DamageSum().compute(GroupFacts([], [], ("a",))) is None
     assert DamageInterference().compute(GroupFacts([], [], ("a",))) is None
     assert AgentFacts.__dataclass_fields__["alone"].default is None
+
+
+BOTH = """
+name: flips
+game: both
+data: {kind: digits}
+model: {kind: softmax}
+training: {epochs: 12, batch_size: 64, optimizer: {kind: sgd, lr: 0.1}}
+federation: {rounds: 3}
+defender_share: 0.2
+agents:
+  - {name: flip, count: 2, behaviour: {kind: label_flip, poison_rate: 0.9, mode: next}}
+  - {name: honest, count: 3, behaviour: {kind: benign}}
+defenders: {open: []}
+referee: {alone: all}
+seed: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    return play(parse(BOTH, "both.yaml"), out=tmp_path_factory.mktemp("both"))
+
+
+def test_flips_of_both_games_are_judged_in_each_and_nothing_is_said_of_success(both):
+    result = both.result
+    assert "cannot be compared" not in result.verdict[0]
+    assert "flip" in result.verdict[0]
+    for word in ("ASR", "backfire", "success"):
+        assert word not in " ".join(result.verdict)
+    assert "in the pooled game" in result.verdict[0] or "in both games" in result.verdict[0]
+    page = render(both.folder).read_text("utf-8")
+    assert ", in this training</span>" in page
+
+
+def test_in_a_federated_game_each_is_played_alone_over_all_rounds(both):
+    own = both.result.defenders["federated: open"]
+    group = own.groups["flip"].more
+    alone = [own.agents[name].more["damage_alone"].value for name in ("flip-01", "flip-02")]
+    lost = own.damage.value
+    assert group["damage_interference"].value == pytest.approx(100 * (sum(alone) - lost))
+    assert "damage_averaged" not in own.more  # of pooled games
+    assert "damage_averaged" in both.result.defenders["pooled: open"].more
+    part = both.result.part_of("federated: open")
+    poisoned = sum(agent.poisoned_rows for agent in part.roster)
+    rows = sum(agent.rows for agent in part.roster)  # the defender's are not trained on
+    assert own.more["damage_per_row"].value == pytest.approx(lost / (poisoned / (rows - poisoned)))
+
+
+def test_sweeps_and_the_terminal_hold_every_score_of_damage(played):
+    rows = {(row.score, row.group, row.agent) for row in rows_of(played.result, {}, "x")}
+    own = {score for score, group, agent in rows if not group and not agent}
+    assert {"damage", "damage_averaged", "damage_per_row"} <= own
+    assert {("damage_alone", "flip", "flip-01"), ("damage_interference", "flip", "")} <= rows
+    assert ("damage_sum", "flip", "") in rows
+    console = Console(record=True, width=200)
+    show(played.result, None, console)
+    text = console.export_text()
+    gap = played.result.defenders["open"].groups["flip"].more["damage_interference"]
+    assert f"[{gap.low:.4g}, {gap.high:.4g}]" in text
+    assert "damage alone" in text
+
+
+def test_a_sweep_of_backdoors_has_no_column_for_damage(tmp_path):
+    result = play(game(BACKDOOR), out=tmp_path).result
+    assert not any(row.score.startswith("damage") for row in rows_of(result, {}, "x"))

@@ -30,6 +30,9 @@ INTERFERENCE: Final = "damage_interference"
 ALONE_SCORE: Final = "damage_alone"
 AVERAGED: Final = "damage_averaged"
 
+CODES: Final[frozenset[str]] = frozenset(
+    {"no_damage", "damages", "hinder", "assist", "add_up", "beside_others"}
+)
 # How a finding ends that describes one training of each game.
 HERE: Final = ", in this training"
 

@@ -11,7 +11,10 @@ from server.referee.scores.base import GAP, NO_INTERVAL, PAIRED, Bounds, Compute
 from server.referee.scoring.accuracy import clean_accuracy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from server.referee.facts import DefenderFacts
+    from server.referee.results import DefenderScores, GameResult, ScoreValue
 
 
 class CleanAccuracy(DefenderScore):
@@ -85,8 +88,16 @@ class Damage(DefenderScore):
     bounds: ClassVar[Bounds] = GAP
     rank: ClassVar[int] = 12
     headline: ClassVar[bool] = False
-    in_sweeps: ClassVar[bool] = False
 
     def compute(self, facts: DefenderFacts) -> Computed:
         """See `DefenderScore.compute`."""
         return facts.lost
+
+    def of_defender(self, scores: DefenderScores, result: GameResult) -> Mapping[str, ScoreValue]:
+        """Return the damage to a defender that agents aim at, None of others.
+
+        Sweeps hold it of games whose attackers mean it; in all others it would be one column more
+        that tells what the two accuracies tell.
+        """
+        aimed = any(agent.admitted and agent.damages for agent in result.roster)
+        return super().of_defender(scores, result) if aimed else {}
