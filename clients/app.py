@@ -21,7 +21,7 @@ from torch import Tensor
 from clients.agents import Agents
 from clients.data_attacks.base import Contribution, Share
 from clients.local_training import LocalTraining
-from clients.request import Request, RoundInfo, RuleKnowledge
+from clients.request import Request, RuleKnowledge
 from learning.data.partitioning import Partitioning
 from learning.messages import (
     ABOUT,
@@ -36,6 +36,8 @@ from learning.messages import (
     TRUTH,
     UPDATE,
     About,
+    RoundInfo,
+    UpdateRequest,
 )
 from learning.weights import to_state
 from learning.wire import (
@@ -183,15 +185,15 @@ class _Models:
 
 
 def _request(message: Message, agent: str, models: _Models) -> Request:
-    ask = message.content.config_records["ask"]
+    asked = UpdateRequest.read(message.content.config_records["ask"])
     received = _arrays(message)
     return Request(
         agent=agent,
-        round=int(str(ask["round"])),
-        world=str(ask["world"]),
+        round=asked.round,
+        world=asked.world,
         start=models.read(received[RECORD]),
         previous=models.read(received[PREVIOUS]) if PREVIOUS in received else None,
-        facts=RoundInfo.read(ask),
+        facts=asked.info or RoundInfo(),
     )
 
 

@@ -41,11 +41,11 @@ def private_app(agent: AgentFile, scenario_text: str, table_text: str) -> App:
     agree(agent, scenario)
     if agent.play == "scenario":
         device = {"compute": scenario.compute.model_copy(update={"device": agent.device})}
-        text = json.dumps(scenario.model_copy(update=device).resolved())
-        return Owned(agent, scenario, create_apps(text, seat=agent.agent)[0])
+        own = scenario.model_copy(update=device)
+        return Owned(agent, scenario, create_apps(own, seat=agent.agent)[0])
     own = _own_scenario(agent, scenario)
     dealt = _own_deal(agent, scenario, *_told(table_text))
-    apps = create_apps(json.dumps(own.resolved()), dealt, seat=agent.agent, public=scenario)
+    apps = create_apps(own, dealt, seat=agent.agent, public=scenario)
     return Owned(agent, scenario, apps[0])
 
 

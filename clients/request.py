@@ -2,42 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from learning.messages import RoundInfo
 from learning.weights import State
-
-
-@dataclass(frozen=True)
-class RoundInfo:
-    """What the table tells an attacker of a round; see `View` for what they mean.
-
-    Attributes:
-        participants: Agents asked in this round.
-        accomplices: Cheating members of its group among them.
-        member: Its own position among those.
-        boost: 1 / its share of the participants' registered rows.
-        defender: The defender whose rule it is granted to know; "" for none.
-    """
-
-    participants: int = 1
-    accomplices: int = 1
-    member: int = 0
-    boost: float = 1.0
-    defender: str = ""
-
-    @classmethod
-    def read(cls, told: Mapping[str, object]) -> RoundInfo:
-        """Return the facts of a request; an agent that cheats with its data alone gets none."""
-        if "participants" not in told:
-            return cls()
-        return cls(
-            participants=int(str(told["participants"])),
-            accomplices=int(str(told["accomplices"])),
-            member=int(str(told["member"])),
-            boost=float(str(told["boost"])),
-            defender=str(told.get("defender", "")),
-        )
 
 
 @dataclass(frozen=True, eq=False)

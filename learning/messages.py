@@ -6,8 +6,9 @@ shape of one row; what is declared is what the server admits and what an agent s
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Any, Final, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,77 @@ CLEAN: Final = "clean"
 NONE: Final = -1
 
 Column = tuple[str, str, tuple[int, ...]]
+# What a request says, by name; Flower's `ConfigRecord` holds such values as they are.
+Told = dict[str, int | float | str]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class RoundInfo:
+    """What the table tells an attacker of a round; see `View` for what they mean.
+
+    Attributes:
+        participants: Agents asked in this round.
+        accomplices: Cheating members of its group among them.
+        member: Its own position among those.
+        boost: 1 / its share of the participants' registered rows.
+        defender: The defender whose rule it is granted to know; "" for none.
+    """
+
+    participants: int = 1
+    accomplices: int = 1
+    member: int = 0
+    boost: float = 1.0
+    defender: str = ""
+
+
+@dataclass(frozen=True)
+class UpdateRequest:
+    """What is asked in ``train.update`` and ``train.craft``, beside the models.
+
+    Attributes:
+        round: From 1.
+        world: Which game it is, the attacked one or a control; see `learning.worlds`.
+        side: Position of the side that asks, among those of the round; the server's own affair.
+        info: What an attacker is told besides; None for an agent that cheats with no update.
+    """
+
+    round: int
+    world: str
+    side: int
+    info: RoundInfo | None = None
+
+    def told(self) -> Told:
+        """Return the request as it travels."""
+        own: Told = {"round": self.round, "world": self.world, "side": self.side}
+        return own if self.info is None else own | asdict(self.info)
+
+    @classmethod
+    def read(cls, told: Mapping[str, object]) -> UpdateRequest:
+        """Return what a request says.
+
+        Raises:
+            ValueError: If a value is missing or of another type; names it.
+        """
+        info = _read(RoundInfo, told) if "participants" in told else None
+        own = {name: _value(told, name, kind) for name, kind in _UPDATE_FIELDS.items()}
+        return cls(**own, info=info)
+
+
+_UPDATE_FIELDS: Final[dict[str, Any]] = {"round": int, "world": str, "side": int}
+
+
+def _read(kind: type[_T], told: Mapping[str, object]) -> _T:
+    types = get_type_hints(kind)
+    return kind(**{name: _value(told, name, of) for name, of in types.items()})
+
+
+def _value(told: Mapping[str, object], name: str, kind: type[_T]) -> _T:
+    value = told.get(name)
+    if not isinstance(value, kind) or type(value) is not kind:  # True is an int to isinstance
+        got = "nothing" if value is None else type(value).__name__
+        raise ValueError(f"expected {name} of a request as {kind.__name__}, got {got}")
+    return value
 
 
 def contribution_columns(shape: tuple[int, ...]) -> tuple[Column, ...]:

@@ -15,7 +15,7 @@ import torch
 from flwr.app import ArrayRecord
 
 from clients.update_attacks.base import UpdateAttack
-from learning.messages import CRAFT, UPDATE
+from learning.messages import CRAFT, UPDATE, RoundInfo
 from learning.method import kind_of
 from learning.weights import WeightLayout, to_arrays
 from learning.wire import MEMORY, OWN, PREVIOUS, RECORD, SEEN, SHARES, to_record
@@ -24,8 +24,6 @@ from scenarios.participation import Participation
 from scenarios.scenario import Scenario
 from server.wire.updates import Side, State, UpdateAsk
 from strategies.federated import DefencePipeline
-
-Told = dict[str, int | float | str]
 
 
 class KnowledgeGrants:
@@ -124,7 +122,7 @@ class KnowledgeGrants:
             shares = {f"{at}/{name}": self._rows[name] for at, name in enumerate([*names, *group])}
             records[SHARES] = to_record({k: np.array(float(v)) for k, v in shares.items()})
             records[MEMORY] = to_record(to_arrays(memory))
-        return UpdateAsk(ask.side, ask.agent, CRAFT, records, ask.told)
+        return UpdateAsk(ask.side, ask.agent, CRAFT, records, ask.info)
 
     def _granted(
         self,
@@ -141,17 +139,15 @@ class KnowledgeGrants:
 
     def _facts(
         self, side: Side, agent: str, number: int, invited: Sequence[str], attack: UpdateAttack
-    ) -> Told:
+    ) -> RoundInfo:
         group = self._group(side, agent, invited, number)
-        told: Told = {
-            "participants": len(invited),
-            "accomplices": len(group),
-            "member": group.index(agent),
-            "boost": sum(self._rows[name] for name in invited) / self._rows[agent],
-        }
-        if attack.knows_rule:
-            told["defender"] = side[0]
-        return told
+        return RoundInfo(
+            participants=len(invited),
+            accomplices=len(group),
+            member=group.index(agent),
+            boost=sum(self._rows[name] for name in invited) / self._rows[agent],
+            defender=side[0] if attack.knows_rule else "",
+        )
 
     def _group(
         self, side: Side, agent: str, among: Sequence[str] | Mapping[str, State], number: int

@@ -14,6 +14,7 @@ import torch
 from flwr.app import ArrayRecord, RecordDict
 from torch import Tensor
 
+from learning.messages import RoundInfo, UpdateRequest
 from learning.weights import WeightLayout, to_state
 from learning.wire import RECORD, Expected, Refusal, take_divergence, unpack
 from server.referee.results import Quarantine
@@ -35,14 +36,14 @@ class UpdateAsk:
         agent: Whom to ask.
         action: ``update`` or ``craft``.
         records: What it is sent, by name: the side's model and, to attackers, what they may know.
-        told: Further facts of the round, for attackers.
+        info: What an attacker is told of the round; None for everybody else.
     """
 
     side: Side
     agent: str
     action: str
     records: Mapping[str, ArrayRecord]
-    told: Mapping[str, int | float | str] = field(default_factory=dict)
+    info: RoundInfo | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def collect_updates(
         layout: What a model looks like.
     """
     sides = list(dict.fromkeys(ask.side for ask in asks))
-    position = {side: f"{at}" for at, side in enumerate(sides)}
+    position = {side: at for at, side in enumerate(sides)}
     expected = {name: Expected(layout.dtypes[name], shape) for name, shape in layout.shapes.items()}
     got: dict[Side, dict[str, State]] = {side: {} for side in sides}
     refused: list[Quarantine] = []
@@ -83,12 +84,12 @@ def collect_updates(
         epoch = take_divergence(content)
         state = to_state(unpack(content, expected))
         check_update(state, layout)
-        got[sides[int(str(ask.fields["side"]))]][ask.agent] = state
+        got[sides[UpdateRequest.read(ask.fields).side]][ask.agent] = state
         if epoch:
             diverged[ask.agent] = min(epoch, diverged.get(ask.agent, epoch))
 
     def refuse(ask: Ask, refusal: Refusal) -> None:
-        defender = sides[int(str(ask.fields["side"]))][0] if "side" in ask.fields else ""
+        defender = sides[UpdateRequest.read(ask.fields).side][0] if "side" in ask.fields else ""
         message = f"round {number}, {defender}: {refusal.message}"
         refused.append(
             Quarantine(agent=ask.agent, code=refusal.code, message=message, stage="update")
@@ -98,7 +99,7 @@ def collect_updates(
         Ask(
             ask.agent,
             ask.action,
-            {**ask.told, "round": number, "world": ask.side[1], "side": position[ask.side]},
+            UpdateRequest(number, ask.side[1], position[ask.side], ask.info).told(),
             category="train",
             arrays=ask.records[RECORD],
             more={name: record for name, record in ask.records.items() if name != RECORD},

@@ -11,7 +11,8 @@ from torch import nn
 from backfire.playing import play
 from clients.crafting import view
 from clients.local_training import LocalTraining
-from clients.request import Request, RoundInfo, RuleKnowledge
+from clients.request import Request, RuleKnowledge
+from learning.messages import RoundInfo
 from learning.weights import WeightLayout
 from scenarios.loader import parse
 from server.games.knowledge import asked_otherwise

@@ -7,7 +7,8 @@ import torch
 
 from clients.agents import Agents
 from clients.local_training import LocalTraining
-from clients.request import Request, RoundInfo
+from clients.request import Request
+from learning.messages import RoundInfo
 from learning.worlds import ATTACKED
 from scenarios.loader import parse
 from scenarios.participation import Participation

@@ -9,6 +9,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
+import clients.app
 from backfire.runtimes.flower.private import identity
 from backfire.runtimes.grpc import agent as grpc_agent
 from clients.agent_file import AgentFileError, read_agent
@@ -236,12 +237,25 @@ class TestAgreement:
         federation = {"rounds": 1, "local_epochs": 1}
         app = private_app(agent, scenario(game="federated", federation=federation), TABLE)
         model = pack(to_arrays(_model()))
-        model["ask"] = ConfigRecord({"round": 1, "world": "attacked", "side": "0"})
+        model["ask"] = ConfigRecord({"round": 1, "world": "attacked", "side": 0})
         context = Context(1, 2, {}, RecordDict(), {})
         for _ in range(2):
             assert app(Message(model, 2, "train.update"), context).content.array_records
         with pytest.raises(AgreementRefused, match="so many trainings"):
             app(Message(model, 2, "train.update"), context)
+
+    @pytest.mark.parametrize("play", ["private", "scenario"])
+    def test_a_game_is_read_once(self, kit, monkeypatch, play):
+        """The app of either kind of agent is given a scenario, not a text to be parsed again."""
+
+        def again(text, name):
+            raise AssertionError(f"parsed again: {name}")
+
+        monkeypatch.setattr(clients.app, "parse", again)
+        groups = {"agents": [{"name": "anna", "behaviour": {"kind": "benign"}}]}
+        agent = read_agent(kit("" if play == "private" else "play: scenario\n"))
+        app = private_app(agent, scenario(**({} if play == "private" else groups)), TABLE)
+        assert len(arrays(asked(app, "query.contribute"))["y"])
 
     @pytest.mark.parametrize("game", ["pooled", "federated"])
     def test_an_owner_may_hand_nothing_over_to_the_referee(self, kit, game):

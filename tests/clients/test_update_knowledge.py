@@ -197,8 +197,8 @@ def test_the_boost_is_one_over_the_share_of_the_rows_of_the_round():
     grants = KnowledgeGrants(scenario(), rows, layout=None)
     invited = (HONEST[0], HONEST[2], ONES[1])
     ask = grants.first_ask(("mean", "attacked", ""), ONES[1], 1, invited, None, None)
-    assert ask.told["boost"] == (10 + 30 + 50) / 50
-    assert (ask.told["participants"], ask.told["accomplices"], ask.told["member"]) == (3, 1, 0)
+    assert ask.info.boost == (10 + 30 + 50) / 50
+    assert (ask.info.participants, ask.info.accomplices, ask.info.member) == (3, 1, 0)
 
 
 def test_the_rule_is_known_only_where_it_is_granted(tmp_path):

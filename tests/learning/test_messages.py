@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord
 
 import clients.app
 import server.app
 from backfire.playing import play
 from clients.agents import Agents
 from clients.app import revealed
-from learning.messages import ABOUT_ROWS, About, reveal_columns
+from learning.messages import ABOUT_ROWS, About, RoundInfo, UpdateRequest, reveal_columns
 from scenarios.loader import parse
 from small_games import TINY_DATA
 
@@ -42,6 +43,34 @@ def test_what_is_said_of_a_reveal_travels_in_this_order(about, numbers):
     assert about.numbers().dtype == np.int64
     assert len(numbers) == ABOUT_ROWS
     assert About.read(np.asarray(numbers)) == about
+
+
+REQUESTS = [
+    UpdateRequest(3, "attacked", 1),
+    UpdateRequest(1, "alone", 0, RoundInfo(7, 2, 1, 3.5, "krum")),
+    UpdateRequest(1, "alone", 0, RoundInfo(2, 1, 0, 2.0)),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_an_update_request_travels_as_it_is(request_):
+    assert UpdateRequest.read(ConfigRecord(request_.told())) == request_
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"round": "3"}, "expected round of a request as int, got str"),
+        ({"side": True}, "expected side of a request as int, got bool"),
+        ({"world": 1}, "expected world of a request as str, got int"),
+        ({"boost": 4}, "expected boost of a request as float, got int"),
+        ({"member": None}, "expected member of a request as int, got nothing"),
+    ],
+)
+def test_an_update_request_of_other_types_is_named(changes, line):
+    told = {name: v for name, v in (REQUESTS[1].told() | changes).items() if v is not None}
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        UpdateRequest.read(ConfigRecord(told))
 
 
 def test_an_agent_sends_the_columns_that_the_server_admits():
