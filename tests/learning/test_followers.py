@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -466,3 +467,15 @@ def test_a_preconditioned_follower_comes_to_the_same_rest_sooner():
     close(objective.chances(helped.weights), logits.softmax(1), 1e-12)
     with pytest.raises(ValueError, match="damping > 0"):
         stationary(replace(objective, ridge=0.0), start, kronecker=kronecker)
+
+
+def test_every_step_to_rest_goes_down():
+    module, x, y, _ = some_softmax(40)
+    objective = RowObjective(module, x, y, ridge=1e-3)
+    start = 60 * vector_of(module)
+    values = [
+        objective.value(stationary(objective, start, most=steps, tolerance=1e-9).weights)
+        for steps in range(9)
+    ]
+    assert values[0] == objective.value(start)
+    assert all(later < before for before, later in pairwise(values))

@@ -301,3 +301,40 @@ def test_unrolled_descent_and_its_closed_form(steps):
     close(x.grad, tensor(*wanted[1]))
     # the series of as many terms is the derivative through as many steps from 0
     close(total(neumann(times(A), 0.0, w.detach() - T, 0.2, steps)), x.grad, 1e-14)
+
+
+SCALED = {
+    "cg": lambda product, v: conjugate_gradients(product, 0.0, v, 1e-3, 200),
+    "minres": lambda product, v: minres(product, 0.0, v, 1e-3, 200),
+    "normal equations": lambda product, v: normal_equations(product, 0.0, v, 1e-3, 200),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_no_unit_of_the_loss_counts(name):
+    matrix, wanted = some_system()
+    found = SCALED[name](times(matrix), wanted)
+    assert 3 < found.steps < 200  # the tolerance ended it
+    # powers of two change no digit
+    for height, length in ((2**-60, 1), (2**60, 1), (1, 2**-30), (1, 2**30)):
+        other = SCALED[name](times(height * matrix), length * wanted)
+        assert (other.steps, other.residual) == (found.steps, found.residual)
+        close(other.vector * (height / length), found.vector, 0)
+
+
+def test_normal_equations_stop_at_their_own_tolerance():
+    matrix, wanted = some_system()
+    for tolerance in (1e-1, 1e-3):
+        found = normal_equations(times(matrix), 0.0, wanted, tolerance, 200)
+        left = matrix @ (matrix @ found.vector - wanted)
+        assert float(left.norm() / (matrix @ wanted).norm()) <= tolerance
+        short = normal_equations(times(matrix), 0.0, wanted, tolerance, found.steps - 1)
+        left = matrix @ (matrix @ short.vector - wanted)
+        assert float(left.norm() / (matrix @ wanted).norm()) > tolerance
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_nothing_wanted_takes_no_step(name):
+    found = SCALED[name](times(A), tensor(0, 0))
+    assert (found.steps, found.residual, found.negative) == (0, 0.0, False)
+    close(found.vector, tensor(0, 0), 0)
