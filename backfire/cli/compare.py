@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backfire.cli.options import Debug, Json, Plain, open_console
-from backfire.errors import told
+from backfire.errors import UsageError, told
 from backfire.terminal import say
 from scenarios.text.quoting import printable
 
@@ -34,6 +34,10 @@ def compare(
     everything: Annotated[
         bool, typer.Option("--all", help="Show every score, not only the main ones.")
     ] = False,
+    scores: Annotated[
+        list[str],
+        typer.Option("--score", metavar="NAME", help="Show this score only; repeatable."),
+    ] = [],  # noqa: B006 - typer wants a list, and nobody changes it
     plain: Plain = False,
     json_output: Json = False,
     debug: Debug = False,
@@ -49,25 +53,36 @@ def compare(
     with told(debug=debug, json_output=json_output):
         from backfire.api.comparing import compare as compared
 
+        if everything and scores:
+            raise UsageError("expected --all or --score, got both")
         found = compared(first, second).found
+        wanted = _wanted(found, scores, everything=everything)
         if json_output:
             say(json.dumps(asdict(found), indent=2))
         else:
-            show(found, open_console(plain), everything=everything)
+            show(found, open_console(plain), wanted)
 
 
-def show(found: ComparedRuns, console: Console, *, everything: bool = False) -> None:
+def _wanted(found: ComparedRuns, asked: Sequence[str], *, everything: bool) -> Sequence[str]:
+    from backfire.evidence.named_scores import scores_named
+
+    there = list(dict.fromkeys(one.score for one in found.scores))
+    chosen = scores_named(asked, there)
+    return there if everything else chosen or _MAIN
+
+
+def show(found: ComparedRuns, console: Console, scores: Sequence[str] = _MAIN) -> None:
     """Print a comparison; names are foreign text and never read as markup.
 
     Args:
         found: The comparison.
         console: Where to print.
-        everything: Every score, not only the main ones.
+        scores: Those that are shown.
     """
     for name, who, seeds in zip(found.names, ("first", "second"), found.seeds, strict=True):
         listed = ", ".join(map(str, seeds[:12])) + (" ..." if len(seeds) > 12 else "")
         console.print(Text(f"{who}: {name} (seeds {listed})"))
-    shown = [one for one in found.scores if everything or one.score in _MAIN]
+    shown = [one for one in found.scores if one.score in scores]
     console.print(_table(shown))
     if len(shown) < len(found.scores):
         more = len(found.scores) - len(shown)
@@ -83,7 +98,7 @@ def show(found: ComparedRuns, console: Console, *, everything: bool = False) -> 
 
 def _table(scores: Sequence[ComparedScore]) -> Table:
     axes = list(dict.fromkeys(name for one in scores for name in one.at))
-    title = Text("all figures in %, differences in points [95 % interval over seeds]")
+    title = Text("in % and points, or in the unit named [95 % interval over seeds]")
     table = Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
@@ -93,20 +108,30 @@ def _table(scores: Sequence[ComparedScore]) -> Table:
         table.add_column(name, justify="right", overflow="fold")
     for one in scores:
         names = [*(str(one.at.get(name, "")) for name in axes), one.defender, one.group]
-        cells = [printable(name, 60) for name in (*names, one.score.replace("_", " "))]
-        cells += [_value(one.first), _value(one.second), _difference(one), _told(one)]
+        cells = [printable(name, 60) for name in (*names, _named(one.score))]
+        cells += [_value(one.score, one.first), _value(one.score, one.second)]
+        cells += [_difference(one), _told(one)]
         table.add_row(*map(Text, cells))
     return table
 
 
-def _value(found: Estimate, *, signed: bool = False) -> str:
+def _named(score: str) -> str:
+    from backfire.evidence.named_scores import unit_of
+
+    unit = unit_of(score)
+    return score.replace("_", " ") + (f" ({unit})" if unit else "")
+
+
+def _value(score: str, found: Estimate, *, signed: bool = False) -> str:
+    from backfire.evidence.named_scores import value_words
+
     if found.value is None:
         return _NONE
-    form = "+.1f" if signed else ".1f"
     reach = ""
     if found.low is not None and found.high is not None:
-        reach = f"\n[{100 * found.low:{form}}, {100 * found.high:{form}}]"
-    return f"{100 * found.value:{form}}{reach}"
+        ends = (value_words(score, end, signed=signed) for end in (found.low, found.high))
+        reach = f"\n[{', '.join(ends)}]"
+    return f"{value_words(score, found.value, signed=signed)}{reach}"
 
 
 def _told(one: ComparedScore) -> str:
@@ -114,7 +139,9 @@ def _told(one: ComparedScore) -> str:
 
 
 def _difference(one: ComparedScore) -> str:
-    return _NONE if one.paired is None else _value(one.paired.difference, signed=True)
+    if one.paired is None:
+        return _NONE
+    return _value(one.score, one.paired.difference, signed=True)
 
 
 def _changes(found: ComparedRuns) -> Iterator[str]:

@@ -47,6 +47,15 @@ def export(
         list[str],
         typer.Option("--only", metavar="NAME", help="Write this figure only; repeatable."),
     ] = [],  # noqa: B006 - as above
+    scores: Annotated[
+        list[str],
+        typer.Option(
+            "--score",
+            metavar="NAME",
+            help="Show this score in LaTeX and Markdown tables, such as class_accuracy or "
+            "lifespan:50, instead of the main ones; repeatable.",
+        ),
+    ] = [],  # noqa: B006 - as above
     out: Annotated[Path, typer.Option("--out", help="Folder that the files go to.")] = Path(
         "exports"
     ),
@@ -58,7 +67,7 @@ def export(
     Figures are one column wide, with embedded fonts; each has its caption beside it in a text
     file, which also says what bars and bands mean. They need the extra figures:
     pip install 'backfire[figures]'. LaTeX and Markdown tables hold the main scores with intervals
-    and counts, CSV holds all of them.
+    and counts, or those that --score names; CSV holds all of them.
 
     Exit code 0: written. 2: the command is wrong. 3: the folder holds nothing finished, or
     Matplotlib is missing.
@@ -72,6 +81,7 @@ def export(
             [figure.value for figure in figures],
             [table.value for table in tables],
             only,
+            scores,
         )
         if json_output:
             say(json.dumps({"files": [str(path) for path in written]}, indent=2))

@@ -18,7 +18,14 @@ from backfire.exporting.figures import ExportFigure
 from backfire.exporting.latex import latex
 from backfire.exporting.names import file_name, numbered
 from backfire.exporting.run_figures import run_figures
-from backfire.exporting.score_tables import ScoreCell, ScoreTable, table_of_run, table_of_sweep
+from backfire.exporting.score_tables import (
+    ScoreCell,
+    ScoreTable,
+    table_of_run,
+    table_of_run_scores,
+    table_of_sweep,
+    table_of_sweep_scores,
+)
 from backfire.exporting.sweep_figures import sweep_figures
 from scenarios.text.quoting import listing, nearest, printable
 from server.errors import RunFolderError
@@ -37,7 +44,7 @@ class Exportable:
     Attributes:
         name: The folder's.
         figures: Its figures, by name.
-        table: Its main scores.
+        table: Its main scores, or those that were asked for.
         lines: All its scores as CSV.
     """
 
@@ -53,6 +60,7 @@ def export(
     figures: Sequence[Format] = (),
     tables: Sequence[TableFormat] = (),
     only: Sequence[str] = (),
+    scores: Sequence[str] = (),
 ) -> list[Path]:
     """Write figures, each with its caption beside it as text, and tables; return their paths.
 
@@ -64,9 +72,11 @@ def export(
         figures: Formats of figures.
         tables: Formats of tables.
         only: Names of the figures to write; none for all.
+        scores: Scores that LaTeX and Markdown tables show, as `scores_named` takes them; none for
+            the main ones. CSV always holds all.
 
     Raises:
-        UsageError: If no format is named, or a figure that is not there.
+        UsageError: If no format is named, or a figure or a score that is not there.
         FiguresMissingError: If figures are wanted and Matplotlib is not installed.
         RunFolderError: If the folder holds nothing finished, or `out` cannot be written; one line.
     """
@@ -76,26 +86,38 @@ def export(
         )
     if figures:
         need_figures()
-    found = exportable(folder)
+    if scores and not {"latex", "markdown"} & set(tables):
+        raise UsageError(
+            "expected --table latex or markdown beside --score: it chooses their columns, and CSV "
+            "holds every score"
+        )
+    found = exportable(folder, scores)
     chosen = _chosen(found, only)
     written = [*_figures(chosen, figures), *_tables(found, tables)]
     return [_write(out, f"{found.name}-{name}", data) for name, data in written]
 
 
-def exportable(folder: Path) -> Exportable:
+def exportable(folder: Path, scores: Sequence[str] = ()) -> Exportable:
     """Read what a folder holds.
 
+    Args:
+        folder: Of a finished run or sweep.
+        scores: Scores of the table; none for the main ones.
+
     Raises:
+        UsageError: If a score is not there; one line.
         RunFolderError: If it holds no finished run or sweep; one line.
     """
     name = file_name(folder.resolve().name)
     if (folder / SWEEP).is_file():
         table = read_sweep(folder)[1]
         figures, lines = sweep_figures(table), partial(csv_of_sweep, table)
-        return Exportable(name, _named(figures), table_of_sweep(table), lines)
+        shown = table_of_sweep_scores(table, scores) if scores else table_of_sweep(table)
+        return Exportable(name, _named(figures), shown, lines)
     result = RunFolder.open(folder).result()
     lines = partial(csv_of_run, result)
-    return Exportable(name, _named(run_figures(result)), table_of_run(result), lines)
+    shown = table_of_run_scores(result, scores) if scores else table_of_run(result)
+    return Exportable(name, _named(run_figures(result)), shown, lines)
 
 
 def _named(figures: Sequence[ExportFigure]) -> dict[str, ExportFigure]:

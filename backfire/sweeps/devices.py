@@ -62,7 +62,12 @@ def devices_of(text: str) -> tuple[str, ...]:
         )
     if len(set(names)) < len(names) or "" in names:
         raise ValueError(f"expected each device once after --devices, got {text!r}")
-    kinds = {str(pick_device(name).type) for name in names}
+    picked = [pick_device(name) for name in names]
+    if len({(one.type, one.index or 0) for one in picked}) < len(names):
+        raise ValueError(
+            f"expected each device once after --devices, got one under two names: {text!r}"
+        )
+    kinds = {str(one.type) for one in picked}
     if len(kinds) > 1:
         raise ValueError(
             f"expected devices of one kind after --devices, got {' and '.join(sorted(kinds))}: a "

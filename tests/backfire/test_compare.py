@@ -106,6 +106,25 @@ def test_that_nothing_differs_is_not_said_where_a_score_does_that_is_not_shown(
     assert "No difference is beyond doubt." not in shown.output
 
 
+def test_amounts_are_shown_in_their_unit_and_named_scores_alone(runs):
+    found = compare(*runs).found
+    work = next(one for one in found.scores if (one.defender, one.score) == ("indexed", "work"))
+    shown = invoke(*runs, "--plain", "--score", "work")
+    assert shown.exit_code == 0, shown.output
+    (line,) = [line for line in shown.output.splitlines() if "indexed" in line]
+    assert line.split() == [
+        "indexed", "work", "(trainings)", f"{work.first.value:g}", f"{work.second.value:g}",
+        f"{work.paired.difference.value:+g}", "-",
+    ]  # fmt: skip
+    assert work.first.value != work.second.value
+    assert "clean accuracy" not in shown.output
+    wrong = invoke(*runs, "--score", "wrok")
+    assert (wrong.exit_code, wrong.output.count("\n")) == (2, 1)
+    assert "did you mean 'work'?" in wrong.output
+    both = invoke(*runs, "--all", "--score", "work")
+    assert (both.exit_code, both.output) == (2, "error: expected --all or --score, got both\n")
+
+
 def test_what_holds_nothing_is_told_in_one_line(runs, tmp_path):
     told = invoke(runs[0], tmp_path)
     assert told.exit_code == 3

@@ -25,10 +25,17 @@ from backfire.exporting.figures import ExportFigure, FigureCurve, FigureMark, Fi
 from backfire.exporting.files import export, exportable, markdown
 from backfire.exporting.latex import escaped, latex
 from backfire.exporting.names import file_name, numbered, score_words
-from backfire.exporting.score_tables import ScoreCell, ScoreTable, table_of_run, table_of_sweep
+from backfire.exporting.score_tables import (
+    ScoreCell,
+    ScoreTable,
+    table_of_run,
+    table_of_run_scores,
+    table_of_sweep,
+    table_of_sweep_scores,
+)
 from backfire.reporting.charts.names import apart
 from server.errors import RunFolderError
-from server.referee.results import RoundScores
+from server.referee.results import QuantitySummary, RoundScores
 from server.referee.scoring.scores import share
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +90,73 @@ def test_a_sweeps_table_has_means_over_seeds_and_says_why_one_has_no_interval(sw
     one = write(sweep_folder.parent / "one", sweep(seeds=1))
     lone = table_of_sweep(read_sweep(one)[1])
     assert lone.rows[0][1][place].reach == "one seed"
+
+
+@pytest.fixture(scope="module")
+def scored(result):
+    """The result with scores that a scenario asked for: a defender's, and a group's in rounds."""
+    own = result.defenders["undefended"]
+    rounds = QuantitySummary(mean=12.5, std=None, agents=1, unit="rounds")
+    group = own.groups["mallory"].model_copy(update={"more": {"lifespan:50": rounds}})
+    changed = own.model_copy(
+        update={
+            "more": {"class_accuracy:3": share(9, 12), "class_accuracy:4": share(1, 4)},
+            "groups": {**own.groups, "mallory": group},
+        }
+    )
+    return result.model_copy(update={"defenders": {**result.defenders, "undefended": changed}})
+
+
+def test_named_scores_are_columns_in_their_units(scored):
+    table = table_of_run_scores(scored, ["lifespan:50", "class_accuracy", "asr"])
+    assert table.heads == ["lifespan:50 (rounds)", "class accuracy:3", "class accuracy:4", "ASR"]
+    cells = dict(table.rows)["undefended", "mallory"]
+    assert cells[0] == ScoreCell("12.5")
+    assert (cells[1].value, cells[1].count) == ("75.0", "9/12")
+    assert cells[2].value == "25.0"
+    asr = scored.defenders["undefended"].groups["mallory"].asr
+    assert cells[3].value == f"{100 * asr.mean:.1f}"
+    other = dict(table.rows)["filtered", "mallory"]
+    assert other[:3] == [ScoreCell()] * 3
+    assert other[3].value
+    # The defender's own scores have a row of their own where no group's is asked for.
+    alone = table_of_run_scores(scored, ["class_accuracy:4"])
+    assert [names for names, _ in alone.rows] == [("undefended", "")]
+    assert "lifespan:50 (rounds)" in latex(table)
+    (gap,) = table_of_run_scores(scored, ["interference"]).rows[0][1]
+    assert gap.value[0] in "+-"
+
+
+def test_a_score_that_is_not_there_is_told_with_the_nearest(scored, run_folder, tmp_path):
+    with pytest.raises(UsageError, match=r"got 'lifespan:5' \(did you mean 'lifespan:50'\?\)"):
+        table_of_run_scores(scored, ["asr", "lifespan:5"])
+    with pytest.raises(UsageError, match="got 'class'"):  # a part of a word is no score
+        table_of_run_scores(scored, ["class"])
+    wrong = invoke(run_folder, "--table", "csv", "--score", "asr", "--out", tmp_path)
+    assert (wrong.exit_code, wrong.output.count("\n")) == (2, 1)
+    assert "CSV holds every score" in wrong.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweeps_table_shows_named_scores_of_each_group(sweep_folder, tmp_path):
+    table = read_sweep(sweep_folder)[1]
+    made = table_of_sweep_scores(table, ["work", "asr_all"])
+    assert made.labels == ["attackers", "epsilon", "trigger", "defender", "attackers"]
+    assert made.heads == ["work (trainings)", "ASR all"]
+    assert {names[-1] for names, _ in made.rows} == {
+        row.group for row in table.rows if row.score == "asr_all"
+    }
+    means = {
+        (*map(str, one.at.values()), one.defender): one.estimate.value
+        for one in table.series("asr_all")
+    }
+    for names, (work, asr) in made.rows:
+        assert work.value == "1"  # trainings, not per cent
+        if names[-1] == "malicious":
+            assert asr.value == f"{100 * means[tuple(names[:-1])]:.1f}"
+    found = invoke(sweep_folder, "--table", "markdown", "--score", "work", "--out", tmp_path)
+    assert found.exit_code == 0, found.output
+    assert "work (trainings)" in next(tmp_path.glob("*.md")).read_text()
 
 
 def test_csv_holds_every_score_and_reads_back(result, sweep_folder):

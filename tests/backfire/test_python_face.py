@@ -359,15 +359,52 @@ def test_runs_of_several_seeds_are_one_side(plain, out):
     assert {one.paired.difference.value for one in found.found.scores} == {0.0}
 
 
-def test_a_sweep_from_python(tmp_path):
+def test_a_sweep_from_python(tmp_path, capsys):
     blocks = {"axes": {"attackers": {"field": "agents.mallory.count", "values": [1, 2]}}}
-    found = backfire.sweep(TINY | {"sweep": {"seeds": 1} | blocks}, out=tmp_path, jobs=1)
+    given = TINY | {"sweep": {"seeds": 1} | blocks}
+    found = backfire.sweep(given, out=tmp_path, jobs=1, devices="cpu", progress=True)
+    assert "2/2" in capsys.readouterr().err
     assert isinstance(found, backfire.FinishedSweep)
     frame = found.frame()
     assert set(frame["attackers"]) == {1, 2}
     assert backfire.load(found.folder).scores == found.scores
     assert found.report().is_file()
     assert "attackers" in found._repr_html_()
+    cells = {path: path.stat().st_mtime_ns for path in found.folder.glob("cells/*/result.json")}
+    again = backfire.sweep(given, out=tmp_path, jobs=1, devices=["cpu"])  # nothing is left to play
+    assert (len(cells), again.scores) == (2, found.scores)
+    assert all(path.stat().st_mtime_ns == then for path, then in cells.items())
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"devices": "cuda:99"}, ValueError, "expected a device of this machine, got 'cuda:99'"),
+        ({"devices": ["cpu", "cpu"]}, ValueError, "expected each device once"),
+        ({"runtime": "grpc"}, backfire.PlayError, "expected a runtime of local, ray, got 'grpc'"),
+        ({"track": ["nobody"]}, ValueError, "expected a tracker of .* got 'nobody'"),
+    ],
+)
+def test_what_a_sweep_cannot_be_played_on_is_one_line(options, error, told, tmp_path):
+    with pytest.raises(error, match=told) as found:
+        backfire.sweep(TINY | {"sweep": {"seeds": 1}}, out=tmp_path, **options)
+    assert "\n" not in str(found.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_devices_are_not_for_ray(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ValueError, match="at most one device with the runtime ray"):
+        backfire.sweep(TINY | {"sweep": {}}, out=tmp_path, runtime="ray", devices="all")
+
+
+def test_a_device_is_where_a_game_is_played_and_not_which_game_it_is(plain, out, tmp_path):
+    own = backfire.play(TINY, seed=3, out=tmp_path, device="cpu")
+    assert own.scenario["compute"]["device"] == "cpu"
+    assert own.result.scenario_hash == plain.result.scenario_hash
+    with pytest.raises(backfire.PlayError, match="got 'cuda:99'"):
+        backfire.play(TINY, out=tmp_path / "none", device="cuda:99")
 
 
 def test_a_sweep_takes_no_objects(tmp_path):

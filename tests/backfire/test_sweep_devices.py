@@ -100,6 +100,7 @@ def test_devices_are_named_once_are_there_and_of_one_kind(monkeypatch):
     for text, message in (
         ("cuda:0,cuda:0", "each device once"),
         ("cuda:0,", "each device once"),
+        ("cuda,cuda:0", "one under two names"),
         ("cuda:5", "got 'cuda:5'"),
         ("cpu,cuda:0", "of one kind"),
     ):

@@ -34,7 +34,7 @@ def validator():
 
 def test_the_published_schema_is_fresh():
     fresh = SCHEMA_FILE.read_text(encoding="utf-8") == text()
-    assert fresh, "stale: write it anew with  backfire schema > scenarios/schema.json"
+    assert fresh, "stale: write it anew with  scripts/schema"
 
 
 def test_another_process_writes_the_same_text():
