@@ -277,7 +277,7 @@ def _files(scenario: Scenario) -> dict[str, str]:
 
 def _need_own_rows(scenario: Scenario) -> None:
     for place in scenario.roster():
-        grant = place.group.behaviour.grant
+        grant = getattr(place.group.behaviour, "grant", None)
         if grant is not None and (grant.pool or grant.group):
             raise ValueError(
                 f"{place.name} crafts rows with what it knows of others' data, which nobody grants "

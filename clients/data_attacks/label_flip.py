@@ -4,8 +4,8 @@
 the middle one as it is. Lu, Kamath and Yu (TMLR 2022) print ``10 - y``, which makes a 0 no class:
 `mirror_mod` is the reading ``(10 - y) mod 10``, ``(K - y) mod K``, which leaves 0 and, with an even
 number of classes, K / 2 as they are; `mirror` is the other. `worst` is an informed flip: of its own
-rows the agent takes those that a model of its own, trained on its clean share, is surest of, and
-gives each the label that this model holds for least likely.
+rows the agent takes those that a model is surest of which it trains on its clean share as the
+defender trains, and gives each the label that this model holds for least likely.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
-from clients.data_attacks.base import AgentContext, Aim, Behaviour, Contribution, Share
-from clients.data_attacks.parts.informed import easiest
+from clients.data_attacks.base import (
+    AgentContext,
+    Aim,
+    Behaviour,
+    Contribution,
+    Grant,
+    Share,
+)
+from clients.data_attacks.parts.labels import by_rule
 from clients.data_attacks.parts.poisoning import choose_rows, contribute, rows_to_poison
 from learning.pool import Ints
-from learning.seeds import torch_generator
-from learning.surrogate import surrogate
-from learning.training.device import repeatable
-
-# Of the surrogate, as in `clean_label`.
-_EPOCHS, _LR, _BATCH = 10, 0.05, 32
 
 
 class LabelFlip(Behaviour):
@@ -47,8 +47,9 @@ class LabelFlip(Behaviour):
     mode: Literal["random", "next", "mirror", "mirror_mod", "worst"] = Field(
         "random",
         description="`random`: any other class, uniformly; `next`: y + 1 mod K; `mirror`: "
-        "K - 1 - y; `mirror_mod`: K - y mod K; `worst`: of the rows that a surrogate of its own is "
-        "surest of, the label that it holds for least likely.",
+        "K - 1 - y; `mirror_mod`: (K - y) mod K; `worst`: those rows that a surrogate, trained on "
+        "its own rows as the defender trains, is surest of, get the label that it holds for least "
+        "likely.",
         json_schema_extra={"origin": "paper"},
     )
 
@@ -56,6 +57,11 @@ class LabelFlip(Behaviour):
     def aim(self) -> Aim:
         """Damage: a flipped label asks for no answer of its own."""
         return "damage"
+
+    @property
+    def grant(self) -> Grant | None:
+        """How the defender trains, for the surrogate of `worst`; no rows beside its own."""
+        return Grant() if self.mode == "worst" else None
 
     def play(self, share: Share, seat: AgentContext) -> Contribution:
         """Flip labels; see `Behaviour.play`.
@@ -71,12 +77,8 @@ class LabelFlip(Behaviour):
         return contribute(share, rows, share.x_train[rows], self._flipped(y, seat))
 
     def _flipped(self, y: Ints, seat: AgentContext) -> Ints:
-        if self.mode == "mirror":
-            return seat.classes - 1 - y
-        if self.mode == "mirror_mod":
-            return (seat.classes - y) % seat.classes
-        if self.mode == "next":
-            return (y + 1) % seat.classes
+        if self.mode in ("mirror", "mirror_mod", "next"):
+            return by_rule(self.mode, y, seat.classes)
         _check_classes(seat)
         shift = seat.generator("flipped labels").integers(1, seat.classes, size=len(y))
         return (y + shift) % seat.classes
@@ -87,17 +89,14 @@ class LabelFlip(Behaviour):
         count = rows_to_poison(self.poison_rate, len(share.y_train), seat)
         if not count:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        with repeatable():
-            model = surrogate(
-                torch.tensor(share.x_train),
-                torch.tensor(share.y_train),
-                seat.classes,
-                torch_generator(seat.seed, "informed flip", agent=seat.name),
-                epochs=_EPOCHS,
-                lr=_LR,
-                batch_size=_BATCH,
-            )
-            return easiest(model, share.x_train, share.y_train, count)
+        if seat.known is None:
+            raise ValueError("label_flip worst needs to be told how the defender trains")
+        # These import torch, which the other modes do without.
+        from clients.data_attacks.parts.follower import trained
+        from clients.data_attacks.parts.informed import easiest
+
+        model = trained(seat.known.recipe, share.x_train, share.y_train)
+        return easiest(model, share.x_train, share.y_train, count)
 
 
 def _check_classes(seat: AgentContext) -> None:

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from clients.crafter_conformance import known_for_checks
 from clients.data_attacks.backdoor import Backdoor
-from clients.data_attacks.base import AgentContext, Behaviour, Knowledge, Share
+from clients.data_attacks.base import AgentContext, Behaviour, Grant, Knowledge, Share
 from clients.data_attacks.benign import Benign
 from clients.data_attacks.clean_label import CleanLabel
 from clients.data_attacks.label_flip import LabelFlip
+from clients.data_attacks.parts.follower import trained
 from clients.data_attacks.parts.informed import easiest
 from learning.method import discover
 from learning.surrogate import surrogate
@@ -236,16 +237,32 @@ def test_losses_that_round_to_nothing_are_still_told_apart():
 
 def test_the_informed_flip_poisons_the_rate_that_it_is_given_and_changes_no_input():
     share = make_share(rows=60)
-    play = LabelFlip(poison_rate=0.25, mode="worst").play(share, seat())
+    flip = LabelFlip(poison_rate=0.25, mode="worst")
+    told = known(flip)
+    play = flip.play(share, seat(known=told))
     assert play.poisoned.sum() == 15
     assert np.array_equal(play.x, share.x_train)
-    held = LabelFlip(poison_rate=0.25, mode="worst").play(share, seat(reference_rows=20))
+    held = flip.play(share, seat(known=told, reference_rows=20))
     assert held.poisoned.sum() == 5
     # The easier rows come first, so that a smaller count is part of a larger one.
     assert not (held.poisoned & ~play.poisoned).any()
-    assert LabelFlip(poison_rate=0, mode="worst").play(share, seat()).poisoned.sum() == 0
-    other = LabelFlip(poison_rate=0.25, mode="worst").play(share, seat(name="m-2"))
-    assert not np.array_equal(other.poisoned, play.poisoned)
+    nothing = LabelFlip(poison_rate=0, mode="worst").play(share, seat(known=told))
+    assert nothing.poisoned.sum() == 0
+    with pytest.raises(ValueError, match="how the defender trains"):
+        flip.play(share, seat())
+
+
+def test_the_informed_flip_follows_a_model_trained_as_the_defender_trains():
+    share, flip = make_share(rows=60), LabelFlip(poison_rate=0.25, mode="worst")
+    told = known(flip)
+    model = trained(told.recipe, share.x_train, share.y_train)
+    rows, labels = easiest(model, share.x_train, share.y_train, 15)
+    play = flip.play(share, seat(known=told))
+    assert np.flatnonzero(play.poisoned).tolist() == rows.tolist()
+    assert play.y[rows].tolist() == labels.tolist()
+    # Its rows and its model's recipe are all that it is told.
+    assert flip.grant == Grant()
+    assert LabelFlip(mode="next").grant is None
 
 
 def test_one_class_cannot_be_flipped_in_an_informed_way():

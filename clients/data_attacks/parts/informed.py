@@ -19,7 +19,7 @@ def easiest(model: nn.Module, x: Floats, y: Ints, count: int) -> tuple[Ints, Int
     """Return the rows whose labels a model is surest of, and the labels that it trusts least.
 
     Args:
-        model: Gives logits (n, classes) of at least two classes, all finite; on the CPU.
+        model: Gives logits (n, classes) of at least two classes, all finite.
         x: Inputs, float32 (n, C, H, W).
         y: Their labels, int64 (n,).
         count: How many rows, 0..n.
@@ -28,8 +28,9 @@ def easiest(model: nn.Module, x: Floats, y: Ints, count: int) -> tuple[Ints, Int
         Positions of the rows with the smallest cross-entropy, the first of equals, ascending, int64
         (count,); and of each the least likely label other than its own, int64 (count,).
     """
+    device = next(model.parameters(), torch.empty(0)).device
     with torch.no_grad():
-        parts = [model(some) for some in torch.split(torch.tensor(x), _CHUNK)]
+        parts = [model(some.to(device)).cpu() for some in torch.split(torch.tensor(x), _CHUNK)]
     logits = torch.cat(parts).double()
     own = torch.tensor(y)[:, None]
     odds = _log_odds(logits, own)
