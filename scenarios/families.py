@@ -6,6 +6,9 @@ from learning.families.offers import PLUGIN_SWITCH, Offer, PluginError, offers, 
 from learning.families.table import DEFENCES, FAMILIES, TOOLS
 from learning.method import Method, broken
 
+# What methods are called now; a kind that is gone says so, and is not guessed at.
+_RENAMED = {"by_class": "shards, and its classes_per_agent shards"}
+
 # The kind of what `backfire.play` is given as an object that no family has.
 PYTHON = "python"
 
@@ -44,6 +47,8 @@ def plugin_hint(kind: object) -> str:
     """
     if kind == PYTHON:
         return " (it was an object from Python, which no file can hold: play it from Python again)"
+    if kind in _RENAMED:
+        return f" (it is called {_RENAMED[str(kind)]} now)"
     named = [offer for offer in offers() if offer.point.name == kind and offer.family is not None]
     if not named:
         return ""

@@ -192,6 +192,7 @@ def _scenario(places: _Places, sight: Sight) -> Scenario:
     if _is_sweep(places.document):
         message = "expected a scenario, got a sweep: play it with  backfire sweep"
         raise ScenarioError([places.problem((_SWEEP,), message, at_key=True)])
+    places.keep_defaults()
     scenario = _validated(Scenario, places.document.data, places)
     _refuse([*sight.unread(scenario), *sight.misfits(scenario)], places)
     return scenario
@@ -370,6 +371,12 @@ class _Places:
         given = default.model_dump(mode="json", by_alias=True, exclude_unset=True)
         return {"kind": getattr(default, "kind"), **given}  # noqa: B009 - of any such model
 
+    def keep_defaults(self) -> None:
+        """Let mappings without a kind be of their default's, and have what it says beside it."""
+        for path, block in _mappings(self.document.data, ()):
+            if path and "kind" not in block:
+                block.update({**self.fresh(path), **block})
+
     def is_overridden(self, path: Path) -> bool:
         """Return whether what stands at a path came from ``--set``."""
         return any(path[: len(base)] == base for base in self.overridden)
@@ -381,6 +388,17 @@ class _Places:
         if mark is not None and mark.source and not isinstance(value, str):
             return printable(mark.source, 60)
         return shown(value)
+
+
+def _mappings(data: object, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the mappings in plain data, each before those inside it."""
+    if isinstance(data, dict):
+        yield path, data
+        for key, item in data.items():
+            yield from _mappings(item, (*path, key))
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _mappings(item, (*path, index))
 
 
 def _dotted(path: Path) -> str:

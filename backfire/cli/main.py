@@ -23,7 +23,7 @@ from backfire.cli.agent import agent_app
 from backfire.cli.compare import compare
 from backfire.cli.export import export
 from backfire.cli.leaderboard import leaderboard
-from backfire.cli.options import RUNS, Debug, Json, Plain, open_console
+from backfire.cli.options import RUNS, Debug, Json, Plain, device_named, open_console
 from backfire.cli.reproduce import conclude_and_show, reproduce
 from backfire.cli.show import show
 from backfire.cli.sweep import sweep
@@ -166,7 +166,7 @@ def run(
         if seed is not None:
             overrides = [*overrides, f"seed={seed}"]
         if device is not None:
-            overrides = [*overrides, f"compute.device={json.dumps(device)}"]
+            overrides = [*overrides, f"compute.device={json.dumps(device_named(device))}"]
         chosen = _load(scenario, overrides)
         from backfire.cli.progress import watched
         from backfire.playing import play

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,7 +10,8 @@ import typer
 from rich.console import Console
 
 from backfire.errors import UsageError
-from scenarios.text.quoting import printable
+from learning.training.spec import DEVICE
+from scenarios.text.quoting import printable, shown
 
 RUNS: Final = Path("runs")
 
@@ -31,6 +33,20 @@ Devices = Annotated[
     ),
 ]
 SweepOut = Annotated[Path, typer.Option("--out", help="Folder that the sweep is kept in.")]
+
+
+def device_named(name: str) -> str:
+    """Return the value of ``--device``, found to be the name of a device.
+
+    Raises:
+        UsageError: If it is none; one line.
+    """
+    if not re.fullmatch(DEVICE, name):
+        hint = " (a GPU is called cuda)" if name.lower() in ("gpu", "gpu:0", "nvidia") else ""
+        raise UsageError(
+            f"--device: expected auto, cpu, cuda, cuda:1 or mps, got {shown(name)}{hint}"
+        )
+    return name
 
 
 def chosen_devices(device: str | None, devices: str | None) -> tuple[str, ...]:

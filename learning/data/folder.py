@@ -7,7 +7,8 @@ followed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -27,15 +28,24 @@ MIB = 2**20
 TOLD = 5  # of the files that cannot be used
 
 
+@dataclass
+class _ReadSoFar:
+    """What is found while images are read: what is wrong, how many are transparent."""
+
+    bad: list[str] = field(default_factory=list)
+    transparent: int = 0
+
+
 class Folder(DataSource):
     """Classes are the folders of train/, in the order of their names; test/ may be missing.
 
     Without test/ the test set is val/, and without that it is drawn from train/.
 
     Still images are taken. They are turned as their EXIF orientation says; palettes, CMYK,
-    transparency and 16-bit colour become 8-bit RGB as in `ImageFolder` (transparency and low
-    bytes are dropped); animations and grey or float images of more than 8 bits are refused. Files
-    that are no images by their suffix are left out, and so is what begins with a dot.
+    transparency and 16-bit colour become 8-bit RGB as in `ImageFolder` (low bytes are dropped;
+    transparency is handled as `background` says, and that there was some is told); animations and
+    grey or float images of more than 8 bits are refused. Files that are no images by their suffix
+    are left out, and so is what begins with a dot.
     """
 
     kind: Literal["folder"] = "folder"
@@ -52,6 +62,18 @@ class Folder(DataSource):
         ge=1,
         le=4096,
         description="Resize to squares of this many pixels; unset: all images must be alike.",
+    )
+    fit: Literal["stretch", "pad", "crop"] = Field(
+        "stretch",
+        description="How an image that is no square comes to size: stretched; whole, with black "
+        "margins; or the largest square of its middle.",
+        json_schema_extra={"origin": "ours"},
+    )
+    background: Literal["hidden", "black", "white"] = Field(
+        "hidden",
+        description="What shows where an image is transparent: the colours stored there, as in "
+        "`ImageFolder`, or what it is laid on.",
+        json_schema_extra={"origin": "ours"},
     )
     grayscale: bool = Field(False, description="One channel (ITU-R 601 luma) instead of three.")
     max_files: int = Field(
@@ -94,12 +116,23 @@ class Folder(DataSource):
         layout = self._layout()
         first, shape = self._first(layout)
         guard(len(layout) * int(np.prod(shape)), self.max_gib, layout.root)
-        bad: list[str] = []
-        x_train, y_train = self._read(layout.train, shape, first, bad)
-        x_test, y_test = self._read(layout.test, shape, first, bad)
-        if bad:
-            raise DataError(_all_of(bad, len(layout)))
-        return DataSet(x_train, y_train, x_test, y_test, layout.classes, layout.notes)
+        found = _ReadSoFar()
+        x_train, y_train = self._read(layout.train, shape, first, found)
+        x_test, y_test = self._read(layout.test, shape, first, found)
+        if found.bad:
+            raise DataError(_all_of(found.bad, len(layout)))
+        notes = (*layout.notes, *self._seen_through(found.transparent))
+        return DataSet(x_train, y_train, x_test, y_test, layout.classes, notes)
+
+    def _seen_through(self, transparent: int) -> Iterator[str]:
+        if transparent:
+            many = f"{transparent} images have" if transparent > 1 else "1 image has"
+            shows = (
+                "the colours stored there show"
+                if self.background == "hidden"
+                else (f"laid on {self.background}")
+            )
+            yield f"{many} transparent pixels: {shows} (data.background)"
 
     def _layout(self) -> FolderLayout:
         return laid_out(resolved(self.path), self.max_files)
@@ -115,13 +148,13 @@ class Folder(DataSource):
         raise DataError(_all_of(bad, len(layout)))
 
     def _read(
-        self, rows: Rows, shape: tuple[int, ...], first: Path, bad: list[str]
+        self, rows: Rows, shape: tuple[int, ...], first: Path, found: _ReadSoFar
     ) -> tuple[Floats, Ints]:
-        """Read the rows of a split; what is wrong with any of them goes into `bad`."""
+        """Read the rows of a split, and keep what is found on the way."""
         x = np.empty((len(rows), *shape), np.float32)
         for row, (path, _) in enumerate(rows):
             try:
-                image = self._image(path)
+                image = self._image(path, found)
                 if image.shape != shape:
                     raise DataError(
                         f"expected height and width {shape[1:]} as in {first}, got "
@@ -129,10 +162,10 @@ class Folder(DataSource):
                     )
                 np.divide(image, np.float32(255), out=x[row])
             except DataError as error:
-                bad.append(str(error))
+                found.bad.append(str(error))
         return x, np.array([label for _, label in rows], np.int64)
 
-    def _image(self, path: Path) -> NDArray[np.uint8]:
+    def _image(self, path: Path, found: _ReadSoFar | None = None) -> NDArray[np.uint8]:
         """Return one image, uint8 (C, H, W)."""
         size = path.stat().st_size
         if size > self.max_file_mib * MIB:
@@ -143,6 +176,8 @@ class Folder(DataSource):
         try:
             with Image.open(path, formats=FORMATS) as image:
                 self._check(image, path)
+                if found is not None:
+                    found.transparent += _is_transparent(image)
                 pixels = np.asarray(self._converted(image))
         except DataError:
             raise
@@ -167,10 +202,23 @@ class Folder(DataSource):
         image = ImageOps.exif_transpose(image)
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
+        if "A" in image.getbands() and self.background != "hidden":
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, self.background), image)
         image = image.convert("L" if self.grayscale else "RGB")
         if self.size is None:
             return image
-        return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        square, how = (self.size, self.size), Image.Resampling.BILINEAR
+        if self.fit == "crop":
+            return ImageOps.fit(image, square, how)
+        return ImageOps.pad(image, square, how) if self.fit == "pad" else image.resize(square, how)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Return whether any pixel shows what is behind it."""
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return "A" in image.getbands() and min(image.getchannel("A").tobytes()) < 255
 
 
 def _all_of(bad: Sequence[str], files: int) -> str:

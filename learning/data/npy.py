@@ -30,6 +30,9 @@ DEFLATE_LIMIT = 1032
 DAMAGE = (OSError, EOFError, RuntimeError, ValueError, MemoryError, struct.error, zlib.error)
 
 
+_LETTER = 4  # bytes of a letter in an array of text
+
+
 @dataclass(frozen=True)
 class Header:
     """What an array of the file is declared to be, found to fit the size of its member.
@@ -37,7 +40,7 @@ class Header:
     Attributes:
         name: Such as ``x_train``.
         shape: Its shape.
-        dtype: An integer or float type of at most 8 bytes.
+        dtype: An integer or float type of at most 8 bytes, or text.
         fortran: Whether the first dimension varies fastest.
         start: Where its values begin in the member, in bytes.
     """
@@ -71,11 +74,15 @@ class Archive:
         """Names of the arrays, in the order of the file."""
         return tuple(self._infos)
 
-    def header(self, name: str) -> Header:
+    def header(self, name: str, *, letters: int = 0) -> Header:
         """Return what array `name` is declared to be; reads no values.
 
+        Args:
+            name: One of `names`.
+            letters: Of an array of text the most letters of an item; 0 for one of numbers.
+
         Raises:
-            DataError: If it is no array of numbers, or its size does not fit the declaration.
+            DataError: If it is no such array, or its size does not fit the declaration.
         """
         info, where = self._infos[name], f"{name} of {self._file}"
         if info.flag_bits & 1 or info.compress_type not in (
@@ -85,7 +92,13 @@ class Archive:
             raise DataError(f"expected {where} stored or deflated, as NumPy writes it")
         with self._zip.open(info) as stream:
             header = _parsed(name, io.BytesIO(stream.read(LONGEST_HEADER)), where)
-        if header.dtype.kind not in "iuf" or header.dtype.itemsize > 8:
+        if letters:
+            if header.dtype.kind != "U" or header.dtype.itemsize > _LETTER * letters:
+                raise DataError(
+                    f"expected text of at most {letters} letters an item, got {header.dtype} in "
+                    f"{where}"
+                )
+        elif header.dtype.kind not in "iuf" or header.dtype.itemsize > 8:
             hint = " (number the classes from 0)" if header.dtype.kind in "US" else ""
             raise DataError(f"expected integers or floats, got {header.dtype} in {where}{hint}")
         held = info.file_size - header.start

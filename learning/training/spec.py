@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 else:
     AnyOptimizer = one_of(Optimizer, FAMILIES["optimizer"])
     AnySchedule = one_of(Schedule, FAMILIES["schedule"])
+
+
+DEVICE: Final = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 
 
 class EarlyStopping(Frozen):
@@ -72,7 +75,7 @@ class ComputeSpec(Frozen):
 
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        pattern=DEVICE,
         examples=["auto", "cpu", "cuda", "cuda:0", "mps"],
         description="Where models are trained; auto: a GPU if there is one.",
     )

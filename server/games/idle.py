@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from learning.method import Method
+from learning.training.spec import TrainingSpec
 from scenarios.participation import Participation
 from scenarios.scenario import Scenario
 from scenarios.schema import AgentGroup, AgentSpec
@@ -37,9 +38,25 @@ def idle(scenario: Scenario, table: GameSession) -> tuple[str, ...]:
         ("it cheated in no round, as it was sampled for none in its window",
          _never_cheats(scenario)),
     )  # fmt: skip
-    return tuple(
-        f"{who}: {told}" for told, test in tests for who in _who(list(filter(test, attackers)))
+    return (
+        *_unread_epochs(scenario),
+        *(f"{who}: {told}" for told, test in tests for who in _who(list(filter(test, attackers)))),
     )
+
+
+def _unread_epochs(scenario: Scenario) -> Iterator[str]:
+    """Say that a number of epochs was not read: rounds have their own."""
+    epochs, read = scenario.training.epochs, any(map(_crafts, scenario.agents))
+    if scenario.game == "federated" and epochs != TrainingSpec().epochs and not read:
+        yield (
+            f"training.epochs = {epochs} was not read: in a federated game agents train "
+            f"federation.local_epochs = {scenario.federation.local_epochs} in each round"
+        )
+
+
+def _crafts(group: AgentGroup) -> bool:
+    """Return whether its agents train surrogates, as long as the defender would."""
+    return getattr(group.behaviour, "grant", None) is not None
 
 
 def _who(hit: list[AgentSpec]) -> Iterator[str]:

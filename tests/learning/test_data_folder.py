@@ -439,3 +439,43 @@ def test_damaged_images_never_end_in_another_error(tmp_path_factory, seed):
     if read is not None:
         assert read.x_train.shape == (2, 3, 6, 5)
         assert 0 <= read.x_train.min() <= read.x_train.max() <= 1
+
+
+def see_through(root, alpha):
+    """Return what a class is read as that holds one half-transparent red image on black."""
+    image = Image.new("RGBA", (4, 4), (255, 0, 0, 255))
+    image.putpixel((0, 0), (0, 255, 0, alpha))
+    for split in ("train", "test"):
+        image.save(root / split / "ant" / "0.png")
+
+
+def test_transparent_pixels_are_told_and_laid_on_what_is_asked(root):
+    see_through(root, 0)
+    for background, pixel in (("hidden", [0, 1, 0]), ("black", [0, 0, 0]), ("white", [1, 1, 1])):
+        data = load(root, size=4, background=background)
+        np.testing.assert_array_equal(data.x_train[0, :, 0, 0], pixel)
+        np.testing.assert_array_equal(data.x_train[0, :, 1, 1], [1, 0, 0])
+        (note,) = data.notes
+        assert note.startswith("2 images have transparent pixels: ")
+        assert (background in note) or background == "hidden"
+
+
+def test_an_alpha_channel_that_hides_nothing_is_not_told(root):
+    see_through(root, 255)
+    assert load(root, size=4, background="white").notes == ()
+
+
+def test_images_that_are_no_squares_are_stretched_padded_or_cropped(root):
+    wide = np.zeros((4, 8, 3), np.uint8)
+    wide[:, :2], wide[:, 2:6], wide[:, 6:] = 50, 100, 200
+    for split in ("train", "test"):
+        Image.fromarray(wide).save(root / split / "ant" / "0.png")
+    crop = load(root, size=4, fit="crop").x_train[0, 0]
+    np.testing.assert_allclose(crop, 100 / 255, atol=1e-6)
+    pad = load(root, size=8, fit="pad").x_train[0, 0]
+    assert not pad[:2].any()
+    assert not pad[6:].any()
+    np.testing.assert_allclose(pad[2:6], wide[..., 0] / 255, atol=1e-6)
+    stretched = load(root, size=8).x_train[0, 0]
+    np.testing.assert_allclose(stretched[4], wide[0, :, 0] / 255, atol=0.2)
+    assert stretched.min() > 0

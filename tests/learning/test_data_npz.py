@@ -361,3 +361,59 @@ def test_labels_of_another_form_are_refused_with_the_next_step(labels, remedy):
     with pytest.raises(DataError, match="expected") as told:
         to_labels(labels, 3, "y_train")
     assert remedy in str(told.value)
+
+
+def medmnist(**changes):
+    arrays = {
+        "train_images": NHW,
+        "train_labels": LABELS[:, None],
+        "val_images": NHW[:3],
+        "val_labels": LABELS[:3, None],
+        "test_images": NHW[:8],
+        "test_labels": LABELS[:8, None],
+    }
+    return {name: a for name, a in (arrays | changes).items() if a is not None}
+
+
+def test_medmnists_names_are_read_and_its_validation_rows_told_as_left_out(tmp_path):
+    data, keras = load(tmp_path, medmnist()), load(tmp_path, sound())
+    np.testing.assert_array_equal(data.x_train, keras.x_train)
+    np.testing.assert_array_equal(data.y_test, keras.y_test)
+    assert data.notes == ("val_images of the data set was not read: 3 rows for validation",)
+    assert keras.notes == ()
+    look = Npz(path=str(tmp_path / "set.npz")).look()
+    assert tuple(vars(look).values()) == ((1, 6, 5), None, 20, 8)
+
+
+def test_a_part_of_medmnists_names_is_told_by_them(tmp_path):
+    wanted = "arrays train_images and train_labels, and test_images with test_labels or neither"
+    with pytest.raises(DataError, match=wanted):
+        load(tmp_path, medmnist(test_labels=None))
+
+
+def test_class_names_are_those_of_the_file_and_count_the_classes(tmp_path):
+    names = np.array(["cat", "dog", "emu", "fox", "gnu"])
+    data = load(tmp_path, sound(class_names=names))
+    assert data.class_names == tuple(names)  # of gnu there are no rows, which is no mistake
+    with pytest.raises(DataError, match=r"expected labels in 0\.\.2, got 3"):
+        load(tmp_path, sound(class_names=names[:3]))
+    with pytest.raises(DataError, match=r"expected 6 names in class_names, .*, got 5"):
+        load(tmp_path, sound(class_names=names), classes=6)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        np.array([["a", "b"], ["c", "d"]]),
+        np.array(["a", "b\n", "c", "d"]),
+        np.array(["a", "", "c", "d"]),
+        np.array(["a", "b" * 201, "c", "d"]),
+        np.array([1, 2, 3, 4]),
+        np.array([0x7FFFFFFF] * 4, np.uint32).view("<U1"),
+    ],
+    ids=["shape", "control", "empty", "long", "numbers", "no letters"],
+)
+def test_other_class_names_are_refused_in_one_line(tmp_path, names):
+    with pytest.raises(DataError, match=r"^expected .*text.* got .*") as caught:
+        load(tmp_path, sound(class_names=names))
+    assert "\n" not in str(caught.value)

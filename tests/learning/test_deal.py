@@ -17,10 +17,10 @@ import learning
 from learning.data.base import DataError, DataSet, DataSource
 from learning.data.digits import Digits
 from learning.data.partition.base import Partition
-from learning.data.partition.by_class import ByClass
 from learning.data.partition.dirichlet import Dirichlet
 from learning.data.partition.iid import IID
 from learning.data.partition.sampled import Sampled
+from learning.data.partition.shards import Shards
 from learning.data.partitioning import (
     contributed_rows,
     deal,
@@ -67,7 +67,7 @@ def numbers(x):
 
 
 @pytest.mark.parametrize(
-    "partition", [IID(equal=False), ByClass(equal=False), Dirichlet(min_rows=2)], ids=repr
+    "partition", [IID(equal=False), Shards(equal=False), Dirichlet(min_rows=2)], ids=repr
 )
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.4])
 def test_every_row_goes_to_one_party(partition, share):

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning.data.partition.base import Partition
-from learning.data.partition.by_class import ByClass
 from learning.data.partition.dirichlet import Dirichlet
 from learning.data.partition.iid import IID
 from learning.data.partition.quantity_skew import QuantitySkew
@@ -18,14 +17,12 @@ from learning.seeds import numpy_generator
 PARTITIONS = [
     IID(),
     IID(equal=False),
-    ByClass(classes_per_agent=1),
-    ByClass(classes_per_agent=3, equal=False),
+    Shards(shards=1),
+    Shards(shards=3, equal=False),
     Dirichlet(alpha=0.05, min_rows=2),
     Dirichlet(alpha=0.001, min_rows=5),
     Dirichlet(alpha=100.0, min_rows=2),
     Sampled(rows=9),
-    Shards(shards=1),
-    Shards(shards=3, equal=False),
     QuantitySkew(min_rows=2),
     QuantitySkew(alpha=0.001, min_rows=5),
     QuantitySkew(law="power", exponent=3.0, min_rows=4),
@@ -113,13 +110,6 @@ def test_each_agent_has_its_number_of_runs_of_the_sorted_rows():
     assert all((np.diff(share.reshape(3, 5)) == 1).all() for share in shares)
 
 
-def test_by_class_is_shards_under_another_name():
-    y = rng(1).integers(0, 10, 400)
-    old = ByClass(classes_per_agent=3, equal=False).split(y, 7, rng())
-    new = Shards(shards=3, equal=False).split(y, 7, rng())
-    assert all(np.array_equal(a, b) for a, b in zip(old, new, strict=True))
-
-
 def test_power_law_sizes_are_exact_and_dealt_to_drawn_ranks():
     # 1 + 1/2 + 1/3 + 1/4 = 25/12; each boundary is rounded, so a size is off by less than one
     y = np.zeros(2500, np.int64)
@@ -184,11 +174,10 @@ def test_dirichlet_tops_up_the_poor_from_the_rich():
     ("partition", "needed"),
     [
         (IID(), 20),
-        (ByClass(classes_per_agent=1), 20),
-        (ByClass(classes_per_agent=4), 40),
+        (Shards(shards=1), 20),
+        (Shards(shards=4), 40),
         (Dirichlet(min_rows=7), 70),
         (Shards(), 20),
-        (Shards(shards=4), 40),
         (QuantitySkew(min_rows=7), 70),
         (QuantitySkew(law="power", min_rows=2), 20),
     ],

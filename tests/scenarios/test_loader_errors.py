@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from learning.training.spec import TrainingSpec
 from scenarios.loader import ScenarioError, load, parse
 from scenarios.scenario import Scenario
 from scenarios.text.errors import MAX_PROBLEMS
@@ -124,8 +125,9 @@ LABEL = "expected a whole number from 0 to 1000000, got "
          "expected a field of agents[0].behaviour, got '<<' (known: kind)"),
         ("kind: sgd", "kind: sdg", "s.yaml:6:21 training.optimizer.kind: expected one of adam, "
          "sgd, got 'sdg' (did you mean 'sgd'?)"),
-        ("kind: sgd, lr", "lr", "s.yaml:6:14 training.optimizer: expected a kind (one of adam, "
-         "sgd), got none"),
+        ("kind: sgd, lr", "betas: [0, 0], lr", "s.yaml:6:15 training.optimizer.betas: expected a "
+         "field of training.optimizer, got 'betas' (known: kind, lr, momentum, nesterov, "
+         "weight_decay)"),
         ("{kind: sgd, lr: 0.05}", "sgd", "s.yaml:6:14 training.optimizer: expected a mapping with "
          "a kind (one of adam, sgd), got 'sgd' (write {kind: sgd})"),
         ("target: distinct", "target: distnict", "s.yaml:16:15 agents[1].behaviour.target: "
@@ -491,3 +493,14 @@ def test_foreign_text_cannot_steer_a_terminal():
     assert listing(["a", "b\n", "c"], 2) == "a, b\\n, and 1 more"
     assert nearest("Sgd", ["adam", "sgd"]) == " (did you mean 'sgd'?)"
     assert nearest("zzz", ["adam", "sgd"]) == ""
+
+
+def test_a_block_without_a_kind_keeps_its_defaults_kind_and_values():
+    text = changed("kind: sgd, lr: 0.05", "momentum: 0.5")
+    training = parse(text, "s.yaml").training
+    assert training.optimizer == TrainingSpec().optimizer.model_copy(update={"momentum": 0.5})
+
+
+def test_a_kind_that_is_called_otherwise_now_says_so():
+    with pytest.raises(ScenarioError, match=r"got 'by_class' \(it is called shards, and its"):
+        parse(BASE + "partition: {kind: by_class, classes_per_agent: 1}\n", "s.yaml")

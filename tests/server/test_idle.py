@@ -22,7 +22,8 @@ defenders:
   undefended: []
 """
 M = "agents.mallory."
-FEDERATED = ["game=federated", "federation={rounds: 3}", "defenders={mean: [{kind: mean}]}"]
+FEDERATED = ["game=federated", "federation={rounds: 3}", "defenders={mean: [{kind: mean}]}",
+             "training={batch_size: 16}"]  # fmt: skip
 BOTH = "mallory, 2 of 2 agents (mallory-01, ...): "
 
 
@@ -60,7 +61,7 @@ def test_what_did_nothing_is_told(tmp_path, overrides, told):
 def test_inputs_that_are_all_of_the_target_are_told(tmp_path):
     """Two agents with a class each: of the two targets one is the attacker's only class."""
     alone = ["data.classes=2", "defender_share=0", M + "count=1"]
-    alone += ["partition={kind: by_class, classes_per_agent: 1}"]
+    alone += ["partition={kind: shards, shards: 1}"]
     found = [notes(tmp_path, *alone, M + f"behaviour.target={label}") for label in (0, 1)]
     told = "all of its run-time inputs are of the target label, so that its ASR counts none"
     assert sorted(found, key=len)[0] == ()
@@ -73,3 +74,14 @@ def test_notes_stand_on_the_terminal(tmp_path):
     show(played.result, None, console)
     (note,) = played.result.notes
     assert f"{note[:1].upper()}{note[1:]}" in console.export_text()
+
+
+def test_epochs_that_no_round_reads_are_told(tmp_path):
+    (note,) = notes(tmp_path, *FEDERATED, "training.epochs=7", "federation.local_epochs=2")
+    assert note.startswith("training.epochs = 7 was not read: ")
+    assert note.endswith("federation.local_epochs = 2 in each round")
+
+
+def test_epochs_are_read_by_who_crafts_against_a_surrogate(tmp_path):
+    crafts = "behaviour={kind: total_gradient, rounds: 1}"
+    assert notes(tmp_path, *FEDERATED, "training.epochs=2", M + crafts) == ()

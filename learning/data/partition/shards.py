@@ -45,29 +45,11 @@ class Shards(Partition):
 
     def split(self, y: Ints, agents: int, generator: np.random.Generator) -> list[Ints]:
         """Return for each agent the positions of its rows, ascending; see `Partition.split`."""
-        return in_shards(y, agents, self.shards, equal=self.equal, generator=generator)
-
-
-def in_shards(
-    y: Ints, agents: int, each: int, *, equal: bool, generator: np.random.Generator
-) -> list[Ints]:
-    """Return for each agent the positions in its shards, ascending, int64.
-
-    Args:
-        y: Labels of the rows to deal, int64 (n,).
-        agents: Number of agents.
-        each: Shards for each agent.
-        equal: Whether all shards have the same size; which rows are left out is drawn.
-        generator: Source of all draws: the order within a class, and who gets which shards.
-
-    Raises:
-        ValueError: If an agent would get fewer than two rows, or a shard none.
-    """
-    need_rows(len(y), agents, max(2, each))
-    order = generator.permutation(len(y))
-    if equal:
-        order = order[: len(y) - len(y) % (agents * each)]
-    order = order[np.argsort(y[order], kind="stable")]
-    pieces = np.array_split(order, agents * each)
-    hands = generator.permutation(agents * each).reshape(agents, each)
-    return [as_rows(np.concatenate([pieces[i] for i in hand])) for hand in hands]
+        need_rows(len(y), agents, max(2, self.shards))
+        order = generator.permutation(len(y))
+        if self.equal:  # which rows are left out is drawn
+            order = order[: len(y) - len(y) % (agents * self.shards)]
+        order = order[np.argsort(y[order], kind="stable")]
+        pieces = np.array_split(order, agents * self.shards)
+        hands = generator.permutation(agents * self.shards).reshape(agents, self.shards)
+        return [as_rows(np.concatenate([pieces[i] for i in hand])) for hand in hands]
