@@ -200,7 +200,7 @@ def contributions(folder: Path, megabytes: int) -> dict:
     """Measure how rows of all agents are collected."""
     made = Deployment.read(folder)
     rows = megabytes * 10**6 // (4 * int(np.prod(ROW)))
-    wanted = [Wanted(name, "contribute", "", rows, (("x", "float32", ROW),)) for name in AGENTS]
+    wanted = [Wanted(name, "contribute", rows, (("x", "float32", ROW),)) for name in AGENTS]
     seconds = [0.0]
 
     def play(exchange: Exchange, grid: Grid) -> None:

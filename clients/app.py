@@ -1,7 +1,8 @@
 """The agents' Flower `ClientApp`.
 
 It answers three queries: ``query.hello`` (which agent is here), ``query.contribute`` (rows of the
-contribution) and ``query.reveal`` (for the referee alone: run-time sets and what was poisoned).
+contribution) and ``query.reveal`` (for the referee alone: run-time sets and what was poisoned, in
+one reply).
 Rows are asked for by range, so that a large share travels in several messages. In a federated
 game it answers ``train.update``: the global model, trained on the agent's own rows; and
 ``train.craft``, which is asked of attackers whose scenario grants them others' updates.
@@ -37,7 +38,9 @@ from learning.messages import (
     UPDATE,
     About,
     RoundInfo,
+    RowsRequest,
     UpdateRequest,
+    in_reveal,
 )
 from learning.weights import to_state
 from learning.wire import (
@@ -114,8 +117,7 @@ def create_apps(
     @client.query(REVEAL)
     def reveal(message: Message, context: Context) -> Message:
         share, play = table(context).agents.play(me(context))
-        part = str(message.content.config_records["ask"]["part"])
-        return Message(pack(_rows(revealed(share, play)[part], message)), reply_to=message)
+        return Message(pack(_revealed_rows(share, play, message)), reply_to=message)
 
     @client.train(UPDATE)
     def update(message: Message, context: Context) -> Message:
@@ -228,10 +230,16 @@ def revealed(share: Share, play: Contribution) -> dict[str, Arrays]:
     }
 
 
+def _revealed_rows(share: Share, play: Contribution, message: Message) -> Arrays:
+    """Return the asked rows of each part, and in each message what is said about all of them."""
+    parts = revealed(share, play)
+    rows = {part: _rows(arrays, message) for part, arrays in parts.items()} | {ABOUT: parts[ABOUT]}
+    return {in_reveal(part, n): a for part, arrays in rows.items() for n, a in arrays.items()}
+
+
 def _rows(arrays: Arrays, message: Message) -> Arrays:
-    ask = message.content.config_records["ask"]
-    start, stop = int(str(ask["start"])), int(str(ask["stop"]))
-    return {name: array[start:stop] for name, array in arrays.items()}
+    asked = RowsRequest.read(message.content.config_records["ask"])
+    return {name: array[asked.start : asked.stop] for name, array in arrays.items()}
 
 
 app = create_app()

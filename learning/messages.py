@@ -1,7 +1,9 @@
 """What server and agents say to each other, declared once for both ends.
 
 An agent hands rows over by range, column by column. A column is named here with its dtype and the
-shape of one row; what is declared is what the server admits and what an agent sends.
+shape of one row; what is declared is what the server admits and what an agent sends. A reveal is
+one question: its reply holds the asked range of each part, and `About` besides, by which the
+server knows how many rows of each part are in it.
 """
 
 from __future__ import annotations
@@ -33,6 +35,32 @@ Column = tuple[str, str, tuple[int, ...]]
 # What a request says, by name; Flower's `ConfigRecord` holds such values as they are.
 Told = dict[str, int | float | str]
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class RowsRequest:
+    """What is asked in ``query.contribute`` and ``query.reveal``: rows by their position.
+
+    Attributes:
+        start: The first row.
+        stop: The row after the last; a part of a reveal may end before it.
+    """
+
+    start: int
+    stop: int
+
+    def told(self) -> Told:
+        """Return the request as it travels."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, told: Mapping[str, object]) -> RowsRequest:
+        """Return what a request says.
+
+        Raises:
+            ValueError: If a value is missing or of another type; names it.
+        """
+        return _read(cls, told)
 
 
 @dataclass(frozen=True)
@@ -114,7 +142,7 @@ def reveal_columns(shape: tuple[int, ...]) -> dict[str, tuple[Column, ...]]:
     ``about``: `About`, a number in each row. ``truth``: which contributed rows are poisoned.
     ``run_time``: the run-time set. ``triggered``: its triggered inputs, their targets and of which
     of its rows they were made. ``part``: the same with a part of the trigger. ``clean``: the
-    poisoned rows as they were.
+    poisoned rows as they were. In a message a column is named as in `in_reveal`.
     """
     x, y = contribution_columns(shape)
     return {
@@ -127,9 +155,14 @@ def reveal_columns(shape: tuple[int, ...]) -> dict[str, tuple[Column, ...]]:
     }
 
 
+def in_reveal(part: str, column: str) -> str:
+    """Return the name of a part's column in a message that holds all parts."""
+    return f"{part}.{column}"
+
+
 @dataclass(frozen=True)
 class About:
-    """What an agent says of its reveal before it hands it over: counts and labels.
+    """What an agent says of its reveal in each of its messages: counts and labels.
 
     Attributes:
         triggered: Number of triggered inputs.

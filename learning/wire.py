@@ -107,14 +107,31 @@ def unpack(content: RecordDict, expected: Mapping[str, Expected]) -> dict[str, N
     Raises:
         Refusal: With a reason code; nothing larger than the message itself was allocated.
     """
+    record = _record(content)
+    if set(record) != set(expected):
+        raise Refusal("keys", f"expected the arrays {_names(expected)}, got {_names(record)}")
+    return {name: _read(name, record[name], want) for name, want in expected.items()}
+
+
+def unpack_one(content: RecordDict, name: str, want: Expected) -> NDArray[np.generic]:
+    """Read one of the arrays, which says what the others must be.
+
+    Raises:
+        Refusal: As `unpack`.
+    """
+    record = _record(content)
+    if name not in record:
+        raise Refusal("keys", f"expected the array {name!r}, got {_names(record)}")
+    return _read(name, record[name], want)
+
+
+def _record(content: RecordDict) -> ArrayRecord:
     # `content.array_records` would tie the record to itself: its arrays would then stay in memory
     # until Python looks for such knots, dozens of large messages later.
     record = content.get(RECORD)
     if set(content) != {RECORD} or not isinstance(record, ArrayRecord):
         raise Refusal("keys", f"expected one record {RECORD!r}, got {_names(content)}")
-    if set(record) != set(expected):
-        raise Refusal("keys", f"expected the arrays {_names(expected)}, got {_names(record)}")
-    return {name: _read(name, record[name], want) for name, want in expected.items()}
+    return record
 
 
 @lru_cache(maxsize=4096)

@@ -11,11 +11,8 @@ from clients.data_attacks.base import Aim, Behaviour
 from clients.data_attacks.private import Private
 from learning.data.partitioning import Partitioning
 from learning.messages import (
-    ABOUT,
-    ABOUT_ROWS,
     CLEAN,
     CONTRIBUTE,
-    NONE,
     PART,
     REVEAL,
     RUN_TIME,
@@ -23,10 +20,9 @@ from learning.messages import (
     TRUTH,
     About,
     contribution_columns,
-    reveal_columns,
 )
 from learning.method import kind_of
-from learning.pool import DEFENDER, Block, Bools, Floats, Ints, Pool
+from learning.pool import DEFENDER, Block, Floats, Pool
 from scenarios.schema import AgentSpec
 from server.events import Event, Observer
 from server.games.checkpointer import Checkpointer, Collected
@@ -34,6 +30,7 @@ from server.referee.results import AgentRecord, Quarantine
 from server.referee.sealed import RunTimeSet, Sealed, Truth, ascending
 from server.wire.admission import Check, ContributionStore, Rows, Wanted, check_rows, collect
 from server.wire.exchange import Exchange
+from server.wire.reveals import WantedReveal, same_word
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +121,7 @@ class _Revealed:
 
 
 class _Collector:
-    """Asks for one part after the other, for all agents at once."""
+    """Asks for contributions, then for reveals, of all agents at once."""
 
     def __init__(
         self, exchange: Exchange, dealt: Partitioning, observe: Observer, keeper: Checkpointer
@@ -139,7 +136,7 @@ class _Collector:
     def contributions(self, names: Sequence[str]) -> dict[str, Block]:
         columns = contribution_columns(self._input)
         wanted = [
-            Wanted(name, CONTRIBUTE, "", self._dealt.registered[name][1], columns) for name in names
+            Wanted(name, CONTRIBUTE, self._dealt.registered[name][1], columns) for name in names
         ]
         rows = self._collect(
             CONTRIBUTE, wanted, lambda want: self._check_inputs("y"), "contributions"
@@ -150,48 +147,19 @@ class _Collector:
         }
 
     def reveals(self, rows: Mapping[str, int]) -> dict[str, _Revealed]:
-        run_rows = {name: len(self._dealt.shares[name]) - count for name, count in rows.items()}
-        told = self._part(ABOUT, dict.fromkeys(rows, ABOUT_ROWS))
-        about = {name: About.read(item["about"]) for name, item in told.items()}
-        about = {n: said for n, said in about.items() if self._sound(n, said, rows[n], run_rows[n])}
-        truth = self._part(TRUTH, {n: rows[n] for n in about})
-        run_time = self._part(RUN_TIME, {n: run_rows[n] for n in truth}, "y")
-        triggered = self._part(TRIGGERED, {n: about[n].triggered for n in run_time}, "targets")
-        triggered = {
-            name: item
-            for name, item in triggered.items()
-            if self._in_order(name, item["rows"], run_rows[name])
-        }
-        part = self._part(PART, {n: about[n].parts for n in triggered})
-        clean = self._part(CLEAN, {n: about[n].poisoned for n in part}, "y")
+        wanted = [self._wanted(name, count) for name, count in rows.items()]
+        told = self._collect(REVEAL, wanted, same_word(), "run-time sets")
         revealed = {}
-        for name in clean:
-            poisoned: Bools = truth[name]["poisoned"]
-            if int(poisoned.sum()) != about[name].poisoned:
-                self._refuse(name, "shape", "the number of poisoned rows was told in two ways")
-                continue
-            revealed[name] = _assemble(
-                name,
-                about[name],
-                poisoned,
-                run_time[name],
-                triggered[name],
-                part[name],
-                clean[name],
-            )
+        for want in wanted:
+            if want.agent in told:
+                about, parts = want.parts(told[want.agent])
+                if self._sound(want, parts):
+                    revealed[want.agent] = _assemble(want.agent, about, parts)
         return revealed
 
-    def _part(
-        self,
-        part: str,
-        rows: Mapping[str, int],
-        labels: str | None = None,
-    ) -> dict[str, Rows]:
-        columns = reveal_columns(self._input)[part]
-        wanted = [Wanted(name, REVEAL, part, count, columns) for name, count in rows.items()]
-        images = any(name == "x" for name, _, _ in columns)
-        check = self._check_inputs(labels) if images else (lambda rows: None)
-        return self._collect(part, wanted, lambda want: check, "run-time sets")
+    def _wanted(self, name: str, rows: int) -> WantedReveal:
+        run_rows = len(self._dealt.shares[name]) - rows
+        return WantedReveal.of(name, rows, run_rows, self._input, self._dealt.data.classes)
 
     def _collect(
         self, part: str, wanted: Sequence[Wanted], check: Callable[[Wanted], Check], phase: str
@@ -217,42 +185,18 @@ class _Collector:
 
         return check
 
-    def _sound(self, name: str, about: About, rows: int, run_rows: int) -> bool:
-        classes = self._dealt.data.classes
-        if not 0 <= about.triggered <= run_rows or not 0 <= about.poisoned <= rows:
+    def _sound(self, want: WantedReveal, parts: Mapping[str, Rows]) -> bool:
+        """Refuse a reveal whose messages do not make a whole."""
+        if not ascending(parts[TRIGGERED]["rows"], want.run_rows):
             self._refuse(
-                name,
-                "shape",
-                f"expected at most {run_rows} triggered inputs and at most "
-                f"{rows} poisoned rows, got {about.triggered} and {about.poisoned}",
-            )
-            return False
-        if about.parts not in (0, about.triggered):
-            self._refuse(
-                name,
-                "shape",
-                f"expected 0 or {about.triggered} inputs with a part of the trigger, got "
-                f"{about.parts}",
-            )
-            return False
-        labels = [label for label in (about.target, about.source) if label is not None]
-        if not all(0 <= label < classes for label in labels):
-            self._refuse(
-                name,
-                "label",
-                f"expected target and source in 0..{classes - 1} or {NONE}, got "
-                f"{' and '.join(map(str, labels))}",
-            )
-            return False
-        return True
-
-    def _in_order(self, name: str, rows: Ints, run_rows: int) -> bool:
-        if not ascending(rows, run_rows):
-            self._refuse(
-                name,
+                want.agent,
                 "range",
-                f"expected the rows of triggered inputs as ascending positions below {run_rows}",
+                "expected the rows of triggered inputs as ascending positions below "
+                f"{want.run_rows}",
             )
+            return False
+        if int(parts[TRUTH]["poisoned"].sum()) != len(parts[CLEAN]["y"]):
+            self._refuse(want.agent, "shape", "the number of poisoned rows was told in two ways")
             return False
         return True
 
@@ -262,29 +206,24 @@ class _Collector:
         )
 
 
-def _assemble(
-    name: str,
-    about: About,
-    poisoned: Bools,
-    run_time: Rows,
-    triggered: Rows,
-    part: Rows,
-    clean: Rows,
-) -> _Revealed:
-    x: Floats = run_time["x"]
+def _assemble(name: str, about: About, parts: Mapping[str, Rows]) -> _Revealed:
+    x: Floats = parts[RUN_TIME]["x"]
+    part: Floats = parts[PART]["x"]
     return _Revealed(
         RunTimeSet(
             agent=name,
             x=x,
-            y=run_time["y"],
-            x_triggered=triggered["x"],
-            targets=triggered["targets"],
+            y=parts[RUN_TIME]["y"],
+            x_triggered=parts[TRIGGERED]["x"],
+            targets=parts[TRIGGERED]["targets"],
             target=about.target,
             source=about.source,
-            run_rows=triggered["rows"],
-            x_part=part["x"] if len(part["x"]) else None,
+            run_rows=parts[TRIGGERED]["rows"],
+            x_part=part if len(part) else None,
         ),
-        Truth(poisoned=poisoned, clean_x=clean["x"], clean_y=clean["y"]),
+        Truth(
+            poisoned=parts[TRUTH]["poisoned"], clean_x=parts[CLEAN]["x"], clean_y=parts[CLEAN]["y"]
+        ),
     )
 
 

@@ -36,10 +36,14 @@ class Disk:
     def __init__(self, folder: Path, part: str, wanted: Sequence[Wanted]) -> None:
         self._columns = wanted[0].columns if wanted else ()
         self.paths = {name: folder / f"{part}.{name}{SUFFIX}" for name, _, _ in self._columns}
-        ends = np.cumsum([0, *(want.rows for want in wanted)]).tolist()
-        self._first = {want.agent: ends[k] for k, want in enumerate(wanted)}
-        self._count = {want.agent: want.rows for want in wanted}
-        self._rows = ends[-1]
+        self._wanted = {want.agent: want for want in wanted}
+        # By column, the first row of each agent, and the number of all rows.
+        self._first: dict[str, dict[str, int]] = {}
+        self._rows: dict[str, int] = {}
+        for name in self.paths:
+            ends = np.cumsum([0, *(want.count(name) for want in wanted)]).tolist()
+            self._first[name] = {want.agent: ends[k] for k, want in enumerate(wanted)}
+            self._rows[name] = ends[-1]
         self._handles: dict[str, int] = {}
 
     def put(self, agent: str, start: int, rows: Rows) -> None:
@@ -51,7 +55,8 @@ class Disk:
         for name, values in rows.items():
             if not values.size:
                 continue
-            at = (self._first[agent] + start) * self._width(name)
+            start_here = self._wanted[agent].place(name, start)
+            at = (self._first[name][agent] + start_here) * self._width(name)
             _write_at(self._handles[name], np.ascontiguousarray(values).data.cast("B"), at)
 
     @contextmanager
@@ -65,7 +70,7 @@ class Disk:
             for name, path in self.paths.items():
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
                 self._handles[name] = os.open(path, flags, 0o666)
-                os.ftruncate(self._handles[name], self._rows * self._width(name))
+                os.ftruncate(self._handles[name], self._rows[name] * self._width(name))
             yield self
         finally:
             for handle in self._handles.values():
@@ -89,21 +94,22 @@ class Disk:
         whole = {name: self._mapped(name, dtype, shape) for name, dtype, shape in self._columns}
         found: dict[str, Rows] = {}
         for agent in agents:
-            first = self._first[agent]
-            last = first + self._count[agent]
-            found[agent] = {name: values[first:last] for name, values in whole.items()}
+            found[agent] = {
+                name: values[self._first[name][agent] :][: self._wanted[agent].count(name)]
+                for name, values in whole.items()
+            }
         return found
 
     def _mapped(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        size = self._rows * self._width(name)
+        size = self._rows[name] * self._width(name)
         with reading.plain_file(self.paths[name]) as file:
             found = os.fstat(file.fileno()).st_size
             if found != size:
                 raise RunFolderError(f"{self.paths[name]}: expected {size} bytes, got {found}")
             if not size:
-                return np.empty((self._rows, *shape), dtype)
+                return np.empty((self._rows[name], *shape), dtype)
             data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
-        return np.frombuffer(data, dtype).reshape(self._rows, *shape)
+        return np.frombuffer(data, dtype).reshape(self._rows[name], *shape)
 
     def _width(self, name: str) -> int:
         kinds = {column: (dtype, shape) for column, dtype, shape in self._columns}

@@ -5,6 +5,7 @@ A bad contribution is quarantined with a reason; the game goes on without that a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from flwr.app import RecordDict
 
-from learning.messages import REVEAL, Column
+from learning.messages import REVEAL, Column, RowsRequest
 from learning.pool import Floats, Ints
 from learning.wire import Expected, Refusal, unpack
 from server.referee.results import Quarantine
@@ -28,32 +29,55 @@ class Wanted:
     Attributes:
         agent: Whom to ask.
         action: The query.
-        part: Part of a reveal; "" for a contribution.
         rows: Number of rows registered for it.
         columns: Name, dtype and shape of one row of each array.
     """
 
     agent: str
     action: str
-    part: str
     rows: int
     columns: tuple[Column, ...]
 
-    def expected(self, rows: int) -> dict[str, Expected]:
-        """Return what a message with this many rows must hold."""
-        return {name: Expected(dtype, (rows, *shape)) for name, dtype, shape in self.columns}
+    def count(self, column: str) -> int:
+        """Return how many rows of a column there may be at most."""
+        return self.rows
 
-    @property
-    def row_bytes(self) -> int:
-        """Size of one row."""
-        return sum(
-            np.dtype(dtype).itemsize * int(np.prod(shape)) for _, dtype, shape in self.columns
-        )
+    def expected(self, start: int, stop: int) -> dict[str, Expected]:
+        """Return what a message with these rows must hold, or may hold at most."""
+        return {
+            name: Expected(dtype, (within(start, stop, self.count(name)), *shape))
+            for name, dtype, shape in self.columns
+        }
+
+    def read(self, content: RecordDict, start: int, stop: int) -> Rows:
+        """Return the rows of a reply.
+
+        Raises:
+            Refusal: If it holds something else.
+        """
+        return unpack(content, self.expected(start, stop))
+
+    def place(self, column: str, start: int) -> int:
+        """Return from which row of a column on a message's values belong."""
+        return start
+
+    def reply_bytes(self, start: int, stop: int) -> int:
+        """Return the size of a reply with these rows, at most."""
+        wanted = self.expected(start, stop).values()
+        return sum(np.dtype(want.dtype).itemsize * math.prod(want.shape) for want in wanted)
 
     def chunks(self) -> list[tuple[int, int]]:
         """Return the row ranges to ask for, each within one message's size."""
-        step = max(1, _MESSAGE_BYTES // max(1, self.row_bytes))
-        return [(a, min(a + step, self.rows)) for a in range(0, self.rows, step)]
+        last = max((self.count(name) for name, _, _ in self.columns), default=0)
+        if self.reply_bytes(0, last) <= _MESSAGE_BYTES:
+            return [(0, last)] if last else []
+        step = max(1, _MESSAGE_BYTES // max(1, self.reply_bytes(0, 1)))
+        return [(a, min(a + step, last)) for a in range(0, last, step)]
+
+
+def within(start: int, stop: int, count: int) -> int:
+    """Return how many of `count` rows lie in a range."""
+    return max(0, min(stop, count) - start)
 
 
 Rows = dict[str, np.ndarray]
@@ -81,7 +105,8 @@ class Memory:
         """See `ContributionStore.put`."""
         target = self._of(agent)
         for name, values in rows.items():
-            target[name][start : start + len(values)] = values
+            at = self._wanted[agent].place(name, start)
+            target[name][at : at + len(values)] = values
 
     def rows(self, agents: Sequence[str]) -> dict[str, Rows]:
         """See `ContributionStore.rows`."""
@@ -91,7 +116,8 @@ class Memory:
         if agent not in self._arrays:
             want = self._wanted[agent]
             self._arrays[agent] = {
-                name: np.empty((want.rows, *shape), dtype) for name, dtype, shape in want.columns
+                name: np.empty((want.count(name), *shape), dtype)
+                for name, dtype, shape in want.columns
             }
         return self._arrays[agent]
 
@@ -121,12 +147,7 @@ def collect(
     refused: dict[str, Quarantine] = {}
     strays: list[Quarantine] = []
     asks = [
-        Ask(
-            w.agent,
-            w.action,
-            {"part": w.part, "start": a, "stop": b},
-            reply_bytes=(b - a) * w.row_bytes,
-        )
+        Ask(w.agent, w.action, RowsRequest(a, b).told(), reply_bytes=w.reply_bytes(a, b))
         for w in wanted
         for a, b in w.chunks()
     ]
@@ -134,11 +155,11 @@ def collect(
 
     def read(ask: Ask, content: RecordDict) -> None:
         want = by_agent[ask.agent]
-        start, stop = int(ask.fields["start"]), int(ask.fields["stop"])
-        rows = unpack(content, want.expected(stop - start))
+        asked = RowsRequest.read(ask.fields)
+        rows = want.read(content, asked.start, asked.stop)
         check(want)(rows)
         if ask.agent not in refused:
-            shelf.put(ask.agent, start, rows)
+            shelf.put(ask.agent, asked.start, rows)
         step()
 
     def refuse(ask: Ask, refusal: Refusal) -> None:

@@ -230,11 +230,11 @@ class Lying(LocalGrid):
         reply = super()._answer(message)
         if message.metadata.message_type != "query.reveal":
             return reply
-        part = message.content.config_records["ask"]["part"]
-        if message.metadata.dst_node_id != self.node or part not in self.lies:
+        if message.metadata.dst_node_id != self.node:
             return reply
         arrays = {k: a.numpy().copy() for k, a in reply.content.array_records[RECORD].items()}
-        self.lies[part](arrays)
+        for part, lie in self.lies.items():
+            lie({k.removeprefix(f"{part}."): a for k, a in arrays.items() if k.startswith(part)})
         return Message(pack(arrays), reply_to=message)
 
 

@@ -262,7 +262,7 @@ class TestAgreement:
         agent = read_agent(kit("accept: {max_run_time_share: 0}\n"))
         app = private_app(agent, scenario(game=game), TABLE)
         with pytest.raises(AgreementRefused, match="hands nothing over for the referee"):
-            asked(app, "query.reveal", part="run_time")
+            asked(app, "query.reveal")
 
 
 def _model():
@@ -300,7 +300,7 @@ class TestSecrets:
             app = private_app(read_agent(kit()), told, TABLE)
             if game == "pooled":
                 asked(app, "query.contribute")
-            asked(app, "query.reveal", part="run_time")
+            asked(app, "query.reveal")
         assert str(bait) not in _OPENED
         assert str(bait.parent / "data.npz") in _OPENED
 

@@ -90,15 +90,14 @@ def played(game, agent, lie=lambda message, reply: reply):
 
 def denying(message, reply):
     """Say that no row was poisoned and that there is no trigger."""
-    ask = dict(message.content.config_records.get("ask", {}))
     if message.metadata.message_type != "query.reveal":
         return reply
     parts = {name: a.numpy().copy() for name, a in reply.content.array_records[RECORD].items()}
-    match ask["part"]:
-        case "about":
-            parts["about"][:] = [0, 0, -1, -1, 0]
-        case "truth":
-            parts["poisoned"][:] = False
+    parts["about.about"][:] = [0, 0, -1, -1, 0]
+    parts["truth.poisoned"][:] = False
+    for name in parts:
+        if name.split(".")[0] in ("triggered", "part", "clean"):
+            parts[name] = parts[name][:0]
     return Message(pack(parts), reply_to=message)
 
 

@@ -167,7 +167,7 @@ def test_t9_where_none_is_whole_the_game_begins_anew_and_says_so(fresh, tmp_path
 # What the agents handed over
 
 COLUMNS = (("x", "float32", (1, 2, 2)), ("y", "int64", ()))
-WANTED = [Wanted(name, "contribute", "", rows, COLUMNS) for name, rows in zip("abc", (2, 0, 3))]  # noqa: B905
+WANTED = [Wanted(name, "contribute", rows, COLUMNS) for name, rows in zip("abc", (2, 0, 3))]  # noqa: B905
 REFUSED = Quarantine(agent="c", code="shape", message="why", stage="contribution")
 
 

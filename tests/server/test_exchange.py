@@ -46,7 +46,7 @@ def _server_identity():
 
 def gather(grid, rows=5, columns=COLUMNS):
     exchange = Exchange(grid, seat_agents(grid, NAMES, 1.0), deadline=1.0)
-    wanted = [Wanted(name, "contribute", "", rows, columns) for name in NAMES]
+    wanted = [Wanted(name, "contribute", rows, columns) for name in NAMES]
     return collect(
         exchange, wanted, lambda want: lambda r: check_rows(r["x"], r["y"], 10), lambda *a: None
     )
@@ -141,7 +141,7 @@ class Silent(LocalGrid):
 def test_a_silent_agent_is_missing_after_the_deadline():
     grid = Silent(client(), NAMES, {})
     exchange = Exchange(grid, seat_agents(grid, NAMES, 1.0), deadline=0.2)
-    wanted = [Wanted(name, "contribute", "", 5, COLUMNS) for name in NAMES]
+    wanted = [Wanted(name, "contribute", 5, COLUMNS) for name in NAMES]
     rows, refused = collect(exchange, wanted, lambda w: lambda r: None, lambda *a: None)
     assert [(entry.agent, entry.code) for entry in refused] == [("ben", "missing")]
     assert list(rows) == ["anna", "cleo"]
@@ -150,7 +150,7 @@ def test_a_silent_agent_is_missing_after_the_deadline():
 def test_an_agent_that_has_not_joined_is_missing():
     grid = LocalGrid(client(), NAMES[:2], {})
     exchange = Exchange(grid, seat_agents(grid, NAMES, 0.1), deadline=1.0)
-    wanted = [Wanted(name, "contribute", "", 2, COLUMNS) for name in NAMES]
+    wanted = [Wanted(name, "contribute", 2, COLUMNS) for name in NAMES]
     rows, refused = collect(exchange, wanted, lambda w: lambda r: None, lambda *a: None)
     assert list(rows) == ["anna", "ben"]
     assert [(entry.agent, entry.code) for entry in refused] == [("cleo", "missing")]
@@ -255,7 +255,7 @@ def test_large_contributions_are_fetched_a_few_at_a_time_and_held_on_disk(tmp_pa
         return Message(pack({"x": x.astype(np.float32)}), reply_to=message)
 
     grid = Eager(app, names, {})
-    wanted = [Wanted(name, "contribute", "", rows, columns) for name in names]
+    wanted = [Wanted(name, "contribute", rows, columns) for name in names]
     exchange = Exchange(grid, seat_agents(grid, names, 1.0), deadline=60.0)
     tracemalloc.start()
     with Disk(tmp_path, "contribute", wanted).filled() as shelf:
@@ -274,7 +274,7 @@ def test_silent_agents_do_not_keep_others_waiting_until_the_deadline(monkeypatch
     monkeypatch.setattr("server.wire.exchange._REPLY_BYTES", 1)  # one request at a time
     grid = Silent(client(), NAMES, {})
     exchange = Exchange(grid, seat_agents(grid, NAMES, 1.0), deadline=2.0)
-    wanted = [Wanted(name, "contribute", "", 5, COLUMNS) for name in NAMES]
+    wanted = [Wanted(name, "contribute", 5, COLUMNS) for name in NAMES]
     rows, refused = collect(exchange, wanted, lambda w: lambda r: None, lambda *a: None)
     assert list(rows) == ["anna", "cleo"]
     assert [entry.code for entry in refused] == ["missing"]
