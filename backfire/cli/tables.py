@@ -16,7 +16,7 @@ from rich.text import Text
 
 from scenarios.text.quoting import printable
 from server.referee.findings import is_void
-from server.referee.registry import head_of
+from server.referee.registry import asked_score, head_of
 from server.referee.results import (
     DefenderScores,
     DetectionScores,
@@ -158,6 +158,18 @@ def _asked(result: GameResult) -> Iterator[str]:
                 head = printable(head_of(score, result.asked), 100)
                 whose = f"{printable(name, 64)}, {printable(group, 64)}"
                 yield f"{whose}: {head} {_asked_value(found)}"
+        yield from _of_all(name, scores, result)
+
+
+def _of_all(name: str, scores: DefenderScores, result: GameResult) -> Iterator[str]:
+    """Yield the scores of all attackers of several groups that are no means over agents."""
+    if scores.malicious is None or len(scores.groups) < 2:
+        return
+    for score, found in scores.malicious.more.items():
+        told = asked_score(score, result.asked)
+        if told is not None and told.of == "group":
+            head = printable(head_of(score, result.asked), 100)
+            yield f"{printable(name, 64)}, all attackers: {head} {_asked_value(found)}"
 
 
 def _asked_value(value: ScoreValue | GroupValue) -> str:

@@ -190,7 +190,10 @@ class AskedRow:
 
 def asked_rows(result: GameResult) -> list[AskedRow]:
     """Return the scores that the scenario asked for, of defenders and of groups of attackers."""
-    own = [{"": scores.more} | _of_groups(scores) for scores in result.defenders.values()]
+    own = [
+        {"": scores.more} | _of_groups(scores) | _of_all(scores, result)
+        for scores in result.defenders.values()
+    ]
     spots = dict.fromkeys((name, whose) for one in own for whose in one for name in one[whose])
     return [
         AskedRow(
@@ -205,6 +208,17 @@ def asked_rows(result: GameResult) -> list[AskedRow]:
 
 def _of_groups(scores: DefenderScores) -> dict[str, Mapping[str, ScoreValue | GroupValue]]:
     return {name: scores.groups[name].more for name in largest(scores.groups)}
+
+
+def _of_all(
+    scores: DefenderScores, result: GameResult
+) -> dict[str, Mapping[str, ScoreValue | GroupValue]]:
+    """Return the scores of all attackers of several groups that are no means over agents."""
+    if scores.malicious is None or len(scores.groups) < 2:
+        return {}
+    told = ((name, asked_score(name, result.asked)) for name in scores.malicious.more)
+    kept = [name for name, one in told if one is not None and one.of == "group"]
+    return {EVERYBODY: {name: scores.malicious.more[name] for name in kept}} if kept else {}
 
 
 def _better(name: str, asked: Mapping[str, AskedScore]) -> str:

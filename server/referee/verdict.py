@@ -123,7 +123,8 @@ def _damage(
         return []
     if only:
         agents = tuple(name for names in groups.values() for name in names)
-        who = [Damaging(named(list(groups)), agents, reference.malicious, whole=True)]
+        name, several = named(list(groups)), len(groups) > 1
+        who = [Damaging(name, agents, reference.malicious, whole=True, several=several)]
     else:
         who = [
             Damaging(name, agents, reference.groups.get(name), whole=False)

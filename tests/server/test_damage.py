@@ -638,3 +638,23 @@ def test_sweeps_and_the_terminal_hold_every_score_of_damage(played):
 def test_a_sweep_of_backdoors_has_no_column_for_damage(tmp_path):
     result = play(game(BACKDOOR), out=tmp_path).result
     assert not any(row.score.startswith("damage") for row in rows_of(result, {}, "x"))
+
+
+def test_two_groups_that_flip_are_told_as_one_and_scored_apart(tmp_path):
+    second = "  - {name: other, count: 1, behaviour: {kind: label_flip, poison_rate: 0.8}}"
+    played = play(game(f"{FLIP % (2, 0.8)}\n{second}"), out=tmp_path)
+    own = played.result.defenders["open"]
+    said = played.result.verdict[0]
+    assert "flip and other cost " in said
+    assert "alone their 3 agents cost " in said
+    groups = [own.groups[name].more["damage_sum"].value for name in ("flip", "other")]
+    assert own.malicious.more["damage_sum"].value == pytest.approx(sum(groups))
+    assert not any("damage_interference" in group.more for group in own.groups.values())
+    assert own.malicious.more["damage_interference"].value == pytest.approx(
+        sum(groups) - 100 * own.damage.value
+    )
+    console = Console(record=True, width=200)
+    show(played.result, None, console)
+    assert "open, all attackers: damage interference" in console.export_text()
+    page = render(played.folder).read_text("utf-8")
+    assert "<td><bdi>all attackers</bdi></td>" in page

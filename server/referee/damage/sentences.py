@@ -29,12 +29,14 @@ class Damaging:
         agents: Their names.
         scores: Theirs against one defender; None where they could not be scored.
         whole: Whether nobody else attacks.
+        several: Whether the name is that of several groups.
     """
 
     name: str
     agents: tuple[str, ...]
     scores: GroupScores | None
     whole: bool
+    several: bool = False
 
 
 def damage_sentence(who: Damaging, against: str, defender: DefenderScores) -> str:
@@ -55,7 +57,7 @@ def damage_sentence(who: Damaging, against: str, defender: DefenderScores) -> st
     if code == "not_learnt":
         return f"Nothing can be said of {who.name}: without attackers {against} learnt nothing."
     if who.scores is None or code not in _SAID:
-        return f"What {who.name} costs cannot be told from what the other attackers cost."
+        return f"What {_costs(who)} cannot be told from what the other attackers cost."
     lost = defender.damage if who.whole else None
     said = "; ".join(filter(None, (_together(who, lost, code), _alone(who, defender, code))))
     return f"Against {against}, {said}{_trainings(defender.damage)}."
@@ -84,20 +86,26 @@ def lost_words(lost: Difference | None) -> str:
     )
 
 
+def _does(who: Damaging) -> str:
+    return f"{who.name} {'do' if who.several else 'does'}"
+
+
+def _costs(who: Damaging) -> str:
+    return f"{who.name} {'cost' if who.several else 'costs'}"
+
+
 def _together(who: Damaging, lost: Difference | None, code: str) -> str:
     if lost is None or lost.value is None:
-        return (
-            "" if code != "no_damage" else f"{who.name} does no damage that can be told from none"
-        )
+        return "" if code != "no_damage" else f"{_does(who)} no damage that can be told from none"
     if code == "no_damage" or lost.low <= 0:
         beside = (
             f"clean accuracy changes by {points_of(-lost.value)} points ({_interval(lost, -1)})"
         )
         together = " together" if code != "no_damage" and len(who.agents) > 1 else ""
-        return f"{who.name} does no damage{together} that can be told from none: {beside}"
+        return f"{_does(who)} no damage{together} that can be told from none: {beside}"
     together = " together" if len(who.agents) > 1 else ""
     return (
-        f"{who.name} costs {points_of(lost.value)} points of clean accuracy{together} "
+        f"{_costs(who)} {points_of(lost.value)} points of clean accuracy{together} "
         f"({_interval(lost)})"
     )
 
@@ -111,7 +119,8 @@ def _alone(who: Damaging, defender: DefenderScores, code: str) -> str:
     summed, gap = quantity(who.scores, SUM), quantity(who.scores, INTERFERENCE)
     some = "" if len(values) == len(who.agents) else f"{len(values)} of "
     agents = many(len(who.agents), "agent")
-    whom = f"its {agents}" if who.whole else f"the {agents} of {who.name}"
+    its = "their" if who.several else "its"
+    whom = f"{its} {agents}" if who.whole else f"the {agents} of {who.name}"
     said = f"alone {some}{whom} cost {each}"
     if summed is not None and len(values) > 1:
         said += f" and {_amount(summed)} in sum"
@@ -156,4 +165,4 @@ def _interval_of(amount: Quantity, sign: int = 1) -> str:
 
 def named(groups: Sequence[str]) -> str:
     """Return what several groups are called together."""
-    return groups[0] if len(groups) == 1 else f"{', '.join(groups[:-1])} and {groups[-1]} together"
+    return groups[0] if len(groups) == 1 else f"{', '.join(groups[:-1])} and {groups[-1]}"
