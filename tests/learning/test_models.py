@@ -17,6 +17,7 @@ from learning.models.preact_resnet18 import PreActResNet18
 from learning.models.resnet32 import ResNet32
 from learning.models.small_cnn import SmallCNN
 from learning.models.torchvision_nets import ResNet18
+from learning.models.two_conv_cnn import TwoConvCNN
 
 KINDS = discover(Architecture, "learning.models")
 # S0 Table 2 and the publications of the other networks; 3x32x32 inputs, 10 classes.
@@ -24,6 +25,7 @@ COUNTS = {
     "softmax": 32 * 32 * 3 * 10 + 10,
     "mlp": (3072 * 128 + 128) + (128 * 64 + 64) + (64 * 10 + 10),
     "small_cnn": 15_722,
+    "two_conv_cnn": (75 * 16 + 16) + (16 * 25 * 32 + 32) + (2048 * 10 + 10),
     "resnet9": 7_756_554,
     "preact_resnet18": 11_171_146,
     "resnet32": 464_154,
@@ -37,10 +39,13 @@ COUNTS = {
     "vgg11_bn": 128_812_810,
 }
 # Of the house's networks these are played, of all others every one.
-NIMBLE = ["softmax", "mlp", "small_cnn", "resnet9", "preact_resnet18", "resnet32", "resnet18"]
+NIMBLE = [
+    "softmax", "mlp", "small_cnn", "two_conv_cnn", "resnet9", "preact_resnet18", "resnet32",
+    "resnet18",
+]  # fmt: skip
 PLAYED = NIMBLE + sorted(kind for kind in KINDS if kind not in COUNTS and KINDS[kind].examples)
 # The smallest sides of the house's networks.
-LEAST = {kind: {"resnet9": 8, "vgg11_bn": 32}.get(kind, 1) for kind in COUNTS}
+LEAST = {kind: {"resnet9": 8, "vgg11_bn": 32, "two_conv_cnn": 4}.get(kind, 1) for kind in COUNTS}
 
 
 def build(architecture: Architecture, *shape: int, device: str = "cpu") -> nn.Module:
@@ -198,3 +203,10 @@ def test_normalise_brings_imagenets_mean_to_zero():
     grey = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     assert not model.body[0](grey).any()
     assert "body.0.mean" not in model.state_dict()
+
+
+def test_the_cnn_of_s3_has_the_layers_of_its_public_code_without_padding():
+    model = build(TwoConvCNN(padding=False), 1, 28, 28)
+    assert parameters(model) == (25 * 16 + 16) + (16 * 25 * 32 + 32) + (512 * 10 + 10)
+    with pytest.raises(ValueError, match="at least 16 x 16, got"):
+        build(TwoConvCNN(padding=False), 1, 15, 15)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from backfire.reporting.gallery import exhibits
 from backfire.reporting.readings import finding_reading
 from backfire.reporting.render import render
 from backfire.reporting.text import points
-from clients.data_attacks.private import Private
 from learning.pool import DEFENDER, Block, Pool
 from learning.statistics import clustered_difference, combined_difference
 from learning.training.job import Trained
@@ -24,7 +22,6 @@ from scenarios.loader import parse
 from scenarios.schema import RefereeSpec
 from scenarios.text.errors import ScenarioError
 from server.conformance import check_score
-from server.games.session import _aim
 from server.referee.damage.averaged import averaged
 from server.referee.damage.findings import damage_finding
 from server.referee.damage.hits import DamageHits
@@ -661,19 +658,3 @@ def test_two_groups_that_flip_are_told_as_one_and_scored_apart(tmp_path):
     assert "open, all attackers: damage interference" in console.export_text()
     page = render(played.folder).read_text("utf-8")
     assert "<td><bdi>all attackers</bdi></td>" in page
-
-
-@pytest.mark.parametrize(
-    ("targets", "poisoned", "aim"),
-    [(0, True, "damage"), (0, False, "backdoor"), (2, True, "backdoor")],
-)
-def test_a_private_agent_that_owns_to_changed_rows_without_a_backdoor_aims_at_damage(
-    targets, poisoned, aim
-):
-    place = SimpleNamespace(group=SimpleNamespace(behaviour=Private(rows=4)))
-    told = SimpleNamespace(
-        run_time=SimpleNamespace(targets=np.ones(targets)),
-        truth=SimpleNamespace(poisoned=np.array([False, poisoned])),
-    )
-    assert _aim(place, told) == aim
-    assert _aim(place, None) == "backdoor"
