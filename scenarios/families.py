@@ -47,8 +47,8 @@ def plugin_hint(kind: object) -> str:
     """
     if kind == PYTHON:
         return " (it was an object from Python, which no file can hold: play it from Python again)"
-    if kind in _RENAMED:
-        return f" (it is called {_RENAMED[str(kind)]} now)"
+    if isinstance(kind, str) and kind in _RENAMED:
+        return f" (it is called {_RENAMED[kind]} now)"
     named = [offer for offer in offers() if offer.point.name == kind and offer.family is not None]
     if not named:
         return ""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from learning.families.table import FAMILIES
 from learning.frozen import Frozen
 from learning.method import one_of
+from learning.participation.base import ClientSampling
+from learning.participation.uniform import Uniform
 from learning.server_optimizers.base import ServerOptimizer
 from learning.server_optimizers.fedavg import FedAvg
 from learning.shares import count_of
 
 if TYPE_CHECKING:
+    AnySampling = ClientSampling
     AnyServerOptimizer = ServerOptimizer
 else:
+    AnySampling = one_of(ClientSampling, FAMILIES["participation"])
     AnyServerOptimizer = one_of(ServerOptimizer, FAMILIES["server_optimizer"])
 
 
@@ -42,12 +46,10 @@ class FederationSpec(Frozen):
         description="FedProx's mu: local training is drawn to the global model by mu / 2 times "
         "the squared distance (Li et al., MLSys 2020); 0: FedAvg.",
     )
-    participation: float = Field(
+    participation: Annotated[float, Field(gt=0, le=1)] | AnySampling = Field(
         1.0,
-        gt=0,
-        le=1,
         description="Share of the agents sampled for a round, by name, from the seed (halves "
-        "up: 3 of 5 with 0.5); at least one.",
+        "up: 3 of 5 with 0.5); at least one. Or a mapping that says how they are sampled.",
     )
     agents_per_round: int | None = Field(
         None,
@@ -90,11 +92,17 @@ class FederationSpec(Frozen):
         return max(1, count_of(self.quorum, invited, rounding="ceil"))
 
 
+def sampling_of(federation: FederationSpec) -> ClientSampling:
+    """Return how agents are sampled; a bare share is one of all agents, uniformly."""
+    given = federation.participation
+    return given if isinstance(given, ClientSampling) else Uniform(share=given)
+
+
 def round_size(federation: FederationSpec, agents: int) -> int:
     """Return how many of `agents` are sampled for a round, at least 1."""
     if federation.agents_per_round is not None:
         return min(federation.agents_per_round, agents)
-    return max(1, count_of(federation.participation, agents))
+    return max(1, count_of(sampling_of(federation).share, agents))
 
 
 def malicious_in_round(share: float, participants: int) -> int:

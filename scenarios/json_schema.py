@@ -75,12 +75,10 @@ def _simplify(node: object, definitions: Schema) -> None:
     for item in node.values():
         _simplify(item, definitions)
     if node.pop("discriminator", None):
+        usual = node.get("default")
+        kind = usual.get("kind") if isinstance(usual, dict) else None
         for choice in node.get("oneOf", ()):
-            _require_kind(definitions[choice["$ref"].rsplit("/", 1)[-1]])
-
-
-def _require_kind(definition: Schema) -> None:
-    """State that a member of a union must be named; alone it could go without its `kind`."""
-    required = definition.setdefault("required", [])
-    if "kind" not in required:
-        required.insert(0, "kind")
+            of = definitions[choice["$ref"].rsplit("/", 1)[-1]]["properties"]["kind"]["const"]
+            # A block that names none is of its default's kind, as the loader has it.
+            if of != kind:
+                choice["required"] = ["kind"]

@@ -6,10 +6,14 @@ defender, and an agent can tell how often it was sampled before without keeping 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from learning.method import kind_of
 from learning.seeds import numpy_generator
-from scenarios.federation import malicious_in_round
+from scenarios.federation import malicious_in_round, sampling_of
 
 if TYPE_CHECKING:
     from scenarios.scenario import Scenario
@@ -46,10 +50,33 @@ class Participation:
         draw = numpy_generator(self._scenario.seed, "participation", round=round)
         count, share = self._scenario.sampled(), self._scenario.federation.malicious_share
         if share is None:
-            return [int(k) for k in draw.choice(len(self._names), count, replace=False)]
+            return self._sampled(range(len(self._names)), count, round, draw)
         malicious = malicious_in_round(share, count)
         drawn: list[int] = []
         for cheats, some in ((True, malicious), (False, count - malicious)):
             among = [k for k, cheating in enumerate(self._malicious) if cheating is cheats]
-            drawn += [int(k) for k in draw.choice(among, some, replace=False)] if some else []
+            drawn += self._sampled(among, some, round, draw)
         return drawn
+
+    def _sampled(
+        self, among: Sequence[int], count: int, round: int, draw: np.random.Generator
+    ) -> list[int]:
+        """Return the positions of the agents that are sampled among some.
+
+        Raises:
+            ValueError: If a method of another package answers with others than these.
+        """
+        if not count:
+            return []
+        sampling = sampling_of(self._scenario.federation)
+        drawn = [int(k) for k in sampling.draw(len(among), count, round, draw)]
+        if (
+            len(drawn) != count
+            or not set(drawn) <= set(range(len(among)))
+            or len(set(drawn)) < count
+        ):
+            raise ValueError(
+                f"{kind_of(type(sampling))}: expected {count} different agents of "
+                f"0..{len(among) - 1} in round {round}, got {drawn[:10]}"
+            )
+        return [among[k] for k in drawn]

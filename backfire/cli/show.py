@@ -56,7 +56,7 @@ def _print(definition: Schema, console: Console) -> None:
     fields = [(name, field) for name, field in definition["properties"].items() if name != "kind"]
     console.print(Text("\nFields" if fields else "\nNo fields.", style="bold"))
     for name, field in fields:
-        facts = "; ".join(facts_of(field, required=name in definition["required"]))
+        facts = "; ".join(facts_of(field, required=name in definition.get("required", ())))
         console.print(Text(f"  {name}: {facts}"))
         console.print(Text(f"      {printable(field.get('description', ''))}"))
     console.print(Text("\nExample", style="bold"))
@@ -83,7 +83,9 @@ def facts_of(field: Schema, *, required: bool) -> Iterator[str]:
 def example_of(definition: Schema) -> str:
     """Return a method as it is written in a scenario: its kind, and the fields that it needs."""
     fields = definition["properties"]
-    needed = {name: _value(fields[name]) for name in definition["required"] if name != "kind"}
+    needed = {
+        name: _value(fields[name]) for name in definition.get("required", ()) if name != "kind"
+    }
     return _inline({"kind": fields["kind"]["const"], **needed})
 
 

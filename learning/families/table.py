@@ -27,6 +27,7 @@ FAMILIES: Final[dict[str, str]] = {
     "optimizer": "learning.optimizers",
     "schedule": "learning.schedules",
     "server_optimizer": "learning.server_optimizers",
+    "participation": "learning.participation",
 }
 
 DEFENCES: Final = (

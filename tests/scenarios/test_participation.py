@@ -1,9 +1,14 @@
 """Who takes part in a round, and in which rounds an agent cheats."""
 
 import json
+from typing import Literal
 
+import numpy as np
 import pytest
+from found_methods import check_source
 
+from learning.method import discover
+from learning.participation.base import ClientSampling
 from scenarios.federation import FederationSpec, malicious_in_round
 from scenarios.loader import parse
 from scenarios.participation import Participation
@@ -136,3 +141,53 @@ def test_one_shot_is_the_first_round_from_the_window_on_for_which_the_agent_is_s
 def test_what_does_not_fit_is_one_clear_line(federation, agents, game, message):
     with pytest.raises(ScenarioError, match=message):
         scenario(federation, agents, game)
+
+
+def test_a_bare_share_is_uniform_sampling_of_that_share():
+    plain, named = ({"participation": p} for p in (0.4, {"kind": "uniform", "share": 0.4}))
+    assert rounds(scenario(plain)) == rounds(scenario(named))
+
+
+def test_agents_take_part_in_turn():
+    group = [{"name": "honest", "count": 5, "behaviour": {"kind": "benign"}}]
+    game = scenario({"participation": {"kind": "cyclic", "share": 0.4}}, group)
+    turns = [tuple(int(name[-1]) for name in some) for some in rounds(game, 4)]
+    assert turns == [(1, 2), (3, 4), (1, 5), (2, 3)]
+
+
+def test_in_turn_with_a_fixed_share_of_attackers_both_sides_take_turns():
+    game = scenario(
+        {"agents_per_round": 4, "malicious_share": 0.5, "participation": {"kind": "cyclic"}}
+    )
+    drawn = rounds(game, 4)
+    assert all(sum(name.startswith("cheat") for name in some) == 2 for some in drawn)
+    assert len(set(drawn)) > 1
+
+
+class Stubborn(ClientSampling):
+    """Always the same answer."""
+
+    kind: Literal["stubborn"] = "stubborn"
+    answer: tuple[int, ...]
+
+    def draw(self, agents, count, round, generator):
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [(0,), (0, 0), (0, 5), (-1, 0), (0, 1, 2)])
+def test_a_method_that_samples_others_is_told_in_one_line(answer):
+    group = [{"name": "honest", "count": 5, "behaviour": {"kind": "benign"}}]
+    game = scenario({"participation": 0.4}, group)
+    other = game.federation.model_copy(update={"participation": Stubborn(share=0.4, answer=answer)})
+    with pytest.raises(ValueError, match=r"^stubborn: expected 2 different agents of 0\.\.4 in "):
+        rounds(game.model_copy(update={"federation": other}), 1)
+
+
+@pytest.mark.parametrize("kind", discover(ClientSampling, "learning.participation"))
+def test_every_sampling_method_answers_and_cites_its_source(kind):
+    method = discover(ClientSampling, "learning.participation")[kind](share=0.5)
+    check_source(type(method))
+    for round in range(1, 5):
+        drawn = list(method.draw(6, 3, round, np.random.default_rng(round)))
+        assert len(set(drawn)) == 3
+        assert set(drawn) <= set(range(6))

@@ -85,6 +85,13 @@ def test_every_method_is_in_the_schema_with_its_family_and_paper():
             assert published[kind]["description"].splitlines()[0] in (method.__doc__ or "")
 
 
+def test_a_block_without_a_kind_is_its_defaults_for_loader_and_editors(validator):
+    document = read(read_file(SHIPPED["quickstart"])).data
+    document["training"]["optimizer"] = {"lr": 0.1}
+    assert not list(validator.iter_errors(document))
+    assert parse(json.dumps(document), "s").training.optimizer.lr == 0.1
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -95,7 +102,9 @@ def test_every_method_is_in_the_schema_with_its_family_and_paper():
         (("training", "epochs"), 0),
         (("training", "epochs"), 1.5),
         (("training", "epochs"), "30"),
-        (("training", "optimizer"), {"lr": 0.1}),
+        (("training", "optimizer"), {"betas": [0.9, 0.99]}),  # of a kind that is not the default
+        (("model",), {"hidden": [4]}),  # which has no default
+        (("defenders", "undefended"), [{"multiplier": 1.5}]),
         (("defender_share",), 1.0),
         (("defender_share",), "8/x"),
         (("agents",), []),
