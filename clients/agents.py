@@ -89,7 +89,7 @@ class Agents:
         self._keep_bytes = keep_bytes
         self._kept_bytes = 0
         self._played: OrderedDict[str, tuple[Share, Contribution]] = OrderedDict()
-        self._crafted: dict[str, dict[str, tuple[Floats, Ints]]] = {}
+        self._crafted: dict[tuple[str, str], dict[str, tuple[Floats, Ints]]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,6 +147,8 @@ class Agents:
         mates = [p for p in self._places.values() if p.group.name == place.group.name]
         mates = mates if grant.group else []
         x, y = self._granted([mate.name for mate in mates] or [place.name], grant)
+        # What an agent has crafted alone its group is not granted either.
+        crafters = (place.group.name, "" if grant.group else place.name)
         return Knowledge(
             recipe=self._recipe(mates[0].name if mates else place.name),
             pool_rows=self._pool_rows(place.name),
@@ -157,7 +159,7 @@ class Agents:
                 for mate in mates
                 for share in [self._share(mate.name)]
             ),
-            crafted=self._crafted.setdefault(place.group.name, {}),
+            crafted=self._crafted.setdefault(crafters, {}),
         )
 
     def _granted(self, but: Sequence[str], grant: Grant) -> tuple[Floats, Ints]:

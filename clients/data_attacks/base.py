@@ -62,7 +62,8 @@ class Knowledge:
         y: Their labels, int64 (k,).
         mates: All agents of the group in scenario order, this one included, where they craft
             together; else empty.
-        crafted: What agents of the group have crafted before, by name: inputs and labels.
+        crafted: What has been crafted before, by name: inputs and labels. Of an agent's own, and
+            of its group's where they craft together.
     """
 
     recipe: Recipe

@@ -117,6 +117,23 @@ def test_nothing_is_reached_that_was_not_granted(knowledge, coordination, monkey
     assert (defender <= found) if knowledge == "pool" else not (defender & found)
 
 
+@pytest.mark.parametrize(("coordination", "told"), [("none", set()), ("group", {"m-01", "m-02"})])
+def test_what_its_group_has_crafted_is_told_only_to_those_that_craft_together(
+    coordination, told, monkeypatch
+):
+    seen, crafted = [], Crafter._crafted
+
+    def watched(behaviour, known, mine):
+        seen.append(set(known.crafted))
+        return crafted(behaviour, known, mine)
+
+    monkeypatch.setattr(Crafter, "_crafted", watched)
+    agents = Agents(scenario("own", coordination), keep_bytes=0)
+    for name in ("m-01", "m-02", "m-01"):
+        agents.play(name)
+    assert seen == [set(), told, told or {"m-01"}]
+
+
 def test_the_surrogate_has_neither_the_defenders_seed_nor_its_start(monkeypatch):
     game, spy = scenario(), Spy(monkeypatch)
     for name in Agents(game).names[-2:]:

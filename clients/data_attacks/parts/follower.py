@@ -93,7 +93,7 @@ class Follower:
         self._rate = spec.optimizer.rate
         self._poison = max(1, round(spec.batch_size * self.share))
         self._clean = min(max(1, spec.batch_size - self._poison), len(self.y))
-        self._orders = [_Order(len(self.y), self.generator)]
+        self._orders = [RowOrder(len(self.y), self.generator)]
 
     def steps(self, count: int, x: Tensor, y: Tensor) -> None:
         """Train on the clean rows and the poison of this moment.
@@ -104,7 +104,7 @@ class Follower:
             y: Its labels, int64 (m,).
         """
         while len(self._orders) < 2:
-            self._orders.append(_Order(len(y), self.generator))
+            self._orders.append(RowOrder(len(y), self.generator))
         with repeatable():
             for _ in range(count):
                 clean = self._orders[0].take(self._clean)
@@ -141,7 +141,7 @@ class Follower:
         return RowObjective(self.module, torch.cat([clean_x, x]), torch.cat([clean_y, y]), shares)
 
 
-class _Order:
+class RowOrder:
     """Positions in random order, again and again."""
 
     def __init__(self, rows: int, generator: torch.Generator) -> None:
