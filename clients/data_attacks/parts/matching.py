@@ -24,7 +24,8 @@ def slope_of_cosine(gradient: Tensor, wanted: Tensor) -> Tensor:
     if not float(length) * float(size) > 0:
         return torch.zeros_like(gradient)
     unit = gradient / length
-    return (unit * (unit @ wanted) - wanted) / (length * size)
+    slope: Tensor = (unit * (unit @ wanted) - wanted) / (length * size)
+    return slope
 
 
 def matched(problem: CraftingProblem, rounds: int, step: float, radius: float | None) -> Tensor:
