@@ -43,7 +43,7 @@ class GradientCanceling(Crafter):
     )
     layers: Literal["all", "first"] = Field(
         "all",
-        description="Whose gradient is cancelled; `first`: the first layer's weights (public code).",
+        description="Whose gradient is cancelled; `first`: of the first layer (public code).",
         json_schema_extra={"origin": "ours"},
     )
     steps: int = Field(

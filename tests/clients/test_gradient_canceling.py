@@ -8,21 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from crafting_problems import problem_of
 from torch import nn
 
-from clients.crafter_conformance import recipe_for_checks
 from clients.data_attacks.gradient_canceling import GradientCanceling
 from clients.data_attacks.parts.cancellation import Cancellation, bounds, cancelled
-from clients.data_attacks.parts.crafter import CraftingProblem
 from clients.data_attacks.parts.follower import trained
 from clients.data_attacks.parts.goal_weights import GoalWeights, ascended, farthest
 from clients.data_attacks.parts.goals import Flipped, GradPC, Natural, Reach
 from clients.data_attacks.parts.leaders import Leader, Pixels
 from learning.curvature.losses import squared_error
 from learning.curvature.objective import RowObjective
-from learning.data.digits import Digits
 from learning.models.parts.modules import Classifier
-from learning.training.spec import TrainingSpec
 
 
 class Free(Leader):
@@ -58,18 +55,6 @@ def logistic(w, poison):
     x, y = tensor(1, 2, -1, -2)[:, None], labels(1, 1, 0, 0)
     slope = RowObjective(module, x, y).gradient(weights)
     return Cancellation(module, weights, slope, poison / 4)
-
-
-def problem_of(share=0.1, epochs=20):
-    """Digits: 100 rows to craft, 300 known, 300 judges."""
-    data = Digits().load()
-    x, y = data.x_train[:700], data.y_train[:700].astype(np.int64)
-    recipe = replace(
-        recipe_for_checks(), shape=x.shape[1:], classes=10, training=TrainingSpec(epochs=20)
-    )
-    return CraftingProblem(
-        x[:100], y[:100], x[100:400], y[100:400], x[400:], y[400:], share, recipe, epochs
-    )
 
 
 def test_least_squares_are_held_at_a_target_by_one_row():
