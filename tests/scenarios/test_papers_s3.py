@@ -13,7 +13,7 @@ NETS = ("LR", "NN", "CNN")
 FULL = ("table2", "table4_to_8", "table9", "table10_11", "figure4", "backfire_availability")
 DIFFERENT_FORM = {"tgda_pixels": "tgda", "network": "default"}
 
-TABLE2 = {"flip": "1.52 0.05 0.01", "tgda": "2.79 1.50 1.11"}
+TABLE2 = {"flip": "1.52 0.05 0.01", "back_gradient": "2.53 0.37 0.09", "tgda": "2.79 1.50 1.11"}
 TABLE4_TO_8 = {
     "default": "2.79 1.50 1.11",
     "defender_leads": "2.56 1.06 0.47",
