@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clients.update_attacks.base import Before, LocalPlan, NotGranted, UpdateAttack, View
+from clients.update_attacks.local_rows import LocalKnowledge, LocalRows
 from learning.conformance import (
     another_global_seed,
     check_survives_json,
@@ -21,11 +24,13 @@ from learning.conformance import (
     nothing_changed,
 )
 from learning.method import kind_of
+from learning.models.softmax import Softmax
 from learning.seeds import torch_generator
 from learning.training.job import UpdateConstraint
 from learning.weights import WeightLayout
 
 GRANTS = ("own", "group", "honest")
+_SHAPE, _CLASSES = (1, 3, 2), 4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,7 +44,7 @@ class _Watched(View):
         try:
             return super().rule(updates)
         except NotGranted:
-            self.refused.append(self.agent)
+            self.refused.append("knows_rule")
             raise
 
 
@@ -48,7 +53,8 @@ def check_attack(attack: UpdateAttack) -> None:
 
     The rounds have one and many rows, updates that are zero, alike, huge (norm 1e6) and tiny
     (1e-12), a single weight, a single participant, float32 and float64, and a first round. An
-    attack that declares `knows_rule` meets the mean and the coordinate-wise median.
+    attack that declares `knows_rule` meets the mean and the coordinate-wise median; one that
+    declares `needs_rows` is told rows and a model of theirs, whatever the width of the updates.
 
     Args:
         attack: With its parameters as a scenario would set them.
@@ -86,14 +92,18 @@ def _play(attack: UpdateAttack, view: _Watched, where: str) -> tuple[LocalPlan, 
         round=view.round,
         start=view.start,
         previous=view.previous,
+        local=view.local,
     )
     with nothing_changed(_tensors(view), where), expected("a plan and an update", where):
         try:
             plan, update = attack.plan(before), attack.craft(view)
         except NotGranted:
-            view.refused.append(view.agent)
+            view.refused.append("needs_rows")
             plan, update = LocalPlan(), view.own
-    expect(not view.refused, where, "knows_rule = True", "an attack that asks for the rule")
+    for missing in view.refused:
+        expect(False, where, f"{missing} = True", "an attack that asks without it")
+    if view.local is not None:
+        _check_kept(view.local, where)
     _check_plan(plan, len(view.own), where)
     _check_update(update, view.own, where)
     _check_buffers(attack, before, where)
@@ -120,6 +130,10 @@ def _check_plan(plan: LocalPlan, width: int, where: str) -> None:
     expect(isinstance(plan.honest, bool), where, "honest as a bool", repr(plan.honest))
     if plan.steering is not None:
         _check_steering(plan.steering, width, where)
+    if plan.rows is not None:
+        expect(isinstance(plan.rows, LocalRows), where, "rows as LocalRows", repr(plan.rows))
+        with expected("rows to train on", where):
+            plan.rows.checked(_SHAPE, _CLASSES, "the plan")
 
 
 def _check_steering(steering: UpdateConstraint, width: int, where: str) -> None:
@@ -198,7 +212,36 @@ def _view(
         member=member,
         boost=float(rows + 4),
         deployed=_mean if attack.knows_rule else None,
+        local=_local(rows) if attack.needs_rows else None,
     )
+
+
+def _local(rows: int) -> LocalKnowledge:
+    """Return `rows` clean rows, the same with their labels flipped, and a model of such rows."""
+    draws = torch_generator(7, "conformance/rows")
+    x = torch.rand(rows, *_SHAPE, generator=draws).numpy()
+    y = np.arange(rows, dtype=np.int64) % _CLASSES
+    model = Softmax().build(_SHAPE, _CLASSES).eval().requires_grad_(False)
+    for weight in model.parameters():
+        weight.copy_(torch.randn(weight.shape, generator=draws))
+    return LocalKnowledge(
+        clean=LocalRows(x.copy(), y),
+        contributed=LocalRows(x.copy(), (y + 1) % _CLASSES),
+        classes=_CLASSES,
+        share=1 / (rows + 4),
+        rate=0.1,
+        steps=4,
+        model=lambda: deepcopy(model),
+    )
+
+
+def _check_kept(local: LocalKnowledge, where: str) -> None:
+    """Check that the rows told are as they were; `_local` makes the same again."""
+    fresh = _local(len(local.clean.y))
+    for name in ("clean", "contributed"):
+        here, there = getattr(local, name), getattr(fresh, name)
+        kept = np.array_equal(here.x, there.x) and np.array_equal(here.y, there.y)
+        expect(kept, where, f"local.{name} left as it is", "other rows")
 
 
 def _mean(updates: Tensor) -> Tensor:
@@ -224,7 +267,8 @@ def _told(plan: LocalPlan) -> list[object]:
     steering = plan.steering or UpdateConstraint()
     free = None if steering.free is None else tuple(steering.free.tolist())
     how = [steering.gain, steering.pull, steering.radius, steering.project, free]
-    return [plan.epochs, plan.rate, plan.honest, plan.steering is None, *how]
+    rows = None if plan.rows is None else (plan.rows.x.tobytes(), plan.rows.y.tobytes())
+    return [plan.epochs, plan.rate, plan.honest, plan.steering is None, *how, rows]
 
 
 def _number(value: object) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clients.request import Request, RuleKnowledge
 from clients.update_attacks.base import Before, UpdateAttack, View
+from clients.update_attacks.local_rows import LocalKnowledge
 from learning.seeds import derived_seed
 from learning.weights import State, WeightLayout
 from scenarios.scenario import Scenario
@@ -25,14 +26,27 @@ def attack_of(place: AgentSpec) -> UpdateAttack | None:
     return cast("UpdateAttack | None", place.group.update)
 
 
-def before(scenario: Scenario, layout: WeightLayout, request: Request) -> Before:
-    """Return what an attacker knows before it trains."""
+def before(
+    scenario: Scenario,
+    layout: WeightLayout,
+    request: Request,
+    local: LocalKnowledge | None = None,
+) -> Before:
+    """Return what an attacker knows before it trains.
+
+    Args:
+        scenario: What is played.
+        layout: What a model looks like.
+        request: What it was asked.
+        local: Its own rows and the broadcast model, where its attack needs them.
+    """
     return Before(
         agent=request.agent,
         seed=scenario.seed,
         round=request.round,
         start=layout.flat(request.start),
         previous=None if request.previous is None else layout.flat(request.previous),
+        local=local,
     )
 
 

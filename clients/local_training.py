@@ -7,6 +7,7 @@ one is the training engine's business (`learning.training.engine.engine`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 
@@ -14,6 +15,8 @@ from clients.agents import Agents
 from clients.crafting import attack_of, before, crafted, view
 from clients.request import Request, RuleKnowledge
 from clients.update_attacks.base import LocalPlan, UpdateAttack
+from clients.update_attacks.local_rows import LocalKnowledge, LocalRows
+from learning.method import kind_of
 from learning.pool import Block, Pool
 from learning.training.engine.engine import Engine, Recipe
 from learning.training.job import Trained, Training, UpdateConstraint
@@ -46,7 +49,7 @@ class LocalTraining:
         self._scenario = scenario
         self._federation = scenario.federation
         self._agents = agents
-        self._classes = classes
+        self._shape, self._classes = shape, classes
         self._places = {place.name: place for place in scenario.roster()}
         self._participation = participation
         self._engine = Engine(
@@ -117,15 +120,10 @@ class LocalTraining:
 
     def _training(self, request: Request, start: Trained) -> Training:
         attack = self._attack(request)
-        plan = LocalPlan()
-        if attack is not None:
-            plan = attack.plan(before(self._scenario, self._layout, request))
+        plan = LocalPlan() if attack is None else self._planned(attack, request, start)
         mu = self._federation.proximal
         return Training(
-            Pool(
-                (self._block(request.agent, self._cheats(request) and not plan.honest),),
-                self._classes,
-            ),
+            Pool((self._rows(request, plan),), self._classes),
             start=start,
             epochs=plan.epochs or self._federation.local_epochs,
             steps=None if plan.epochs else self._federation.local_steps,
@@ -133,6 +131,34 @@ class LocalTraining:
             steering=plan.steering or (UpdateConstraint(pull=mu) if mu else None),
             purpose=order_of(f"round/{request.round}/{request.agent}", repeat_of(request.world)[0]),
         )
+
+    def _planned(self, attack: UpdateAttack, request: Request, start: Trained) -> LocalPlan:
+        local = self._local(request, start) if attack.needs_rows else None
+        plan = attack.plan(before(self._scenario, self._layout, request, local))
+        if plan.rows is not None:
+            maker = f"{kind_of(type(attack))} of agent {request.agent!r}"
+            plan.rows.checked(self._shape, self._classes, maker)
+        return plan
+
+    def _local(self, request: Request, start: Trained) -> LocalKnowledge:
+        """Return what an attack is told of its own rows and of the broadcast model."""
+        clean, own = (self._block(request.agent, poisoned) for poisoned in (False, True))
+        training, federation = self._scenario.training, self._federation
+        batches = -(-len(own.y) // training.batch_size)
+        return LocalKnowledge(
+            clean=LocalRows(clean.x, clean.y),
+            contributed=LocalRows(own.x, own.y),
+            classes=self._classes,
+            share=1 / request.facts.boost,
+            rate=training.optimizer.rate,
+            steps=federation.local_steps or federation.local_epochs * batches,
+            model=lambda: deepcopy(start.module),
+        )
+
+    def _rows(self, request: Request, plan: LocalPlan) -> Block:
+        if plan.rows is not None:
+            return Block(request.agent, 0, plan.rows.x, plan.rows.y)
+        return self._block(request.agent, self._cheats(request) and not plan.honest)
 
     def _cheats(self, request: Request) -> bool:
         place = self._places[request.agent]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
+from clients.update_attacks.local_rows import LocalKnowledge, LocalRows
 from learning.method import Method, kind_of
 from learning.seeds import torch_generator
 from learning.training.job import UpdateConstraint
@@ -45,6 +46,7 @@ class Before:
             `learning.weights.WeightLayout` for their order.
         previous: The same of the round before, which every agent could have kept; None in round
             1, and unless the attack `listens`.
+        local: Its own rows and the broadcast model; None unless the attack `needs_rows`.
     """
 
     agent: str
@@ -52,6 +54,17 @@ class Before:
     round: int
     start: Tensor
     previous: Tensor | None = None
+    local: LocalKnowledge | None = None
+
+    def known_rows(self) -> LocalKnowledge:
+        """Return its own rows and the broadcast model.
+
+        Raises:
+            NotGranted: If the attack does not declare `needs_rows`.
+        """
+        if self.local is None:
+            raise NotGranted(f"the attack of {self.agent!r} is not told its rows: set needs_rows")
+        return self.local
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return the agent's own CPU generator for one purpose in this round."""
@@ -108,12 +121,14 @@ class LocalPlan:
         rate: Factor of the learning rate.
         steering: Changes of every step; None for the scenario's own.
         honest: Whether it trains on its clean rows, whatever its behaviour did to them.
+        rows: Rows to train on in this round, in the place of any others; None for its own.
     """
 
     epochs: int | None = None
     rate: float = 1.0
     steering: UpdateConstraint | None = None
     honest: bool = False
+    rows: LocalRows | None = None
 
 
 class UpdateAttack(Method):
@@ -125,11 +140,16 @@ class UpdateAttack(Method):
         listens: Whether the attack is sent the global model of the round before, too.
         knows_rule: Whether it is granted the defender's rule (`View.rule`).
         needs_buffers: Whether it does nothing to a model without buffers.
+        needs_rows: Whether it is told its own rows before training (`Before.local`).
+        aim: What the agent is after, whatever its behaviour is: ``damage`` for a model that is
+            worse for everybody; None: what its behaviour is after.
     """
 
     listens: ClassVar[bool] = False
     knows_rule: ClassVar[bool] = False
     needs_buffers: ClassVar[bool] = False
+    needs_rows: ClassVar[bool] = False
+    aim: ClassVar[Literal["damage"] | None] = None
 
     @property
     def grant(self) -> Knowledge:

@@ -9,6 +9,7 @@ import numpy as np
 
 from clients.data_attacks.base import Aim, Behaviour
 from clients.data_attacks.private import Private
+from clients.update_attacks.base import UpdateAttack
 from learning.data.partitioning import Partitioning
 from learning.messages import (
     CLEAN,
@@ -258,8 +259,13 @@ def _claims_attack(place: AgentSpec, item: _Revealed | None) -> bool:
 
 
 def _aim(place: AgentSpec, item: _Revealed | None) -> Aim:
-    """Return what an agent is after; a private one that changed rows without a backdoor: damage."""
-    behaviour = place.group.behaviour
+    """Return what an agent is after, as its update attack says, or else its behaviour.
+
+    A private one that changed rows without a backdoor is after damage.
+    """
+    behaviour, update = place.group.behaviour, place.group.update
+    if isinstance(update, UpdateAttack) and update.aim is not None:
+        return update.aim
     if isinstance(behaviour, Private):
         backdoor = item is None or len(item.run_time.targets) or not item.truth.poisoned.any()
         return "backdoor" if backdoor else "damage"

@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal
 
+import numpy as np
 import pytest
 import torch
 from found_methods import check_source
@@ -9,6 +10,7 @@ from pydantic import ConfigDict, ValidationError, model_serializer
 
 from clients.conformance import check_attack
 from clients.update_attacks.base import LocalPlan, NotGranted, UpdateAttack
+from clients.update_attacks.local_rows import LocalRows
 from learning.method import discover
 from learning.training.job import UpdateConstraint
 
@@ -24,6 +26,7 @@ MORE = {
         {"unit": "model", "radius": 0.1, "scale": None},
         {"unit": "last_step", "project": "epoch", "bound": 1.0},
     ],
+    "recraft": [{"labels": "next", "damping": 1e-3}, {"step": 1.0, "iterations": 1}],
     "neurotoxin": [{"top_k": 0.0}, {"top_k": 0.99, "scale": None, "bound": 1.0}],
 }
 CASES = [
@@ -132,6 +135,70 @@ def mask(width, dtype=torch.bool):
 def test_a_plan_that_is_not_valid_is_caught(plan, told):
     with pytest.raises(AssertionError, match=rf"^honest, a plain round: expected .*{told}"):
         check_attack(planning(plan))
+
+
+def rows(x=(5, 1, 3, 2), y=(5,), x_type=np.float32, y_type=np.int64, value=0.5, label=3):
+    return LocalRows(np.full(x, value, x_type), np.full(y, label, y_type))
+
+
+def test_rows_of_any_number_can_be_planned():
+    check_attack(planning(LocalPlan(rows=rows())))
+    check_attack(planning(LocalPlan(rows=rows(x=(1, 1, 3, 2), y=(1,), value=1.0, label=0))))
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (rows(x=(5, 1, 2, 3)), r"inputs \(n, 1, 3, 2\) and labels \(n,\)"),
+        (rows(y=(4,)), r"labels \(n,\), n >= 1, got \(5, 1, 3, 2\) and \(4,\)"),
+        (rows(x=(0, 1, 3, 2), y=(0,)), "n >= 1"),
+        (rows(y=()), "n >= 1"),
+        (rows(x_type=np.float64), "inputs float32 and labels int64, got float64"),
+        (rows(y_type=np.int32), "got float32 and int32"),
+        (rows(value=1.001), r"numbers in \[0, 1\]"),
+        (rows(value=-0.001), r"numbers in \[0, 1\]"),
+        (rows(value=np.nan), r"numbers in \[0, 1\]"),
+        (rows(label=4), r"labels in 0\.\.3, got 4"),
+        (rows(label=-1), r"labels in 0\.\.3, got -1"),
+        (LocalRows(torch.rand(5, 1, 3, 2), torch.zeros(5)), "numpy arrays, got Tensor"),
+    ],
+)
+def test_rows_that_no_model_can_be_trained_on_are_caught(made, told):
+    with pytest.raises(AssertionError, match=told) as caught:
+        check_attack(planning(LocalPlan(rows=made)))
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_that_change_with_the_asking_are_caught():
+    class Restless(Honest):
+        def plan(self, before):
+            value = float(torch.initial_seed() % 1000) / 1000
+            return LocalPlan(rows=rows(value=value))
+
+    with pytest.raises(AssertionError, match="expected the same plan and update"):
+        check_attack(Restless())
+
+
+def test_an_attack_that_needs_no_rows_is_told_none_and_told_rows_are_left_alone():
+    class Curious(Honest):
+        def plan(self, before):
+            return LocalPlan(rows=before.known_rows().clean)
+
+    class Writing(Curious):
+        needs_rows: ClassVar[bool] = True
+
+        def plan(self, before):
+            before.known_rows().clean.x[0] = 0.5
+            return LocalPlan()
+
+    class Granted(Curious):
+        needs_rows: ClassVar[bool] = True
+
+    with pytest.raises(AssertionError, match="needs_rows"):
+        check_attack(Curious())
+    with pytest.raises(AssertionError, match=r"local\.clean left as it is"):
+        check_attack(Writing())
+    check_attack(Granted())
 
 
 def spoil(name):
