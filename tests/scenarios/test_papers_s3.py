@@ -33,6 +33,13 @@ TABLE10_11 = {
     "sever": "2.13 1.32 0.98",
     "maxup": "2.77 1.50 1.11",
 }
+TABLE3_12 = {
+    "flip": "0.45 0.16",
+    "meta_poison": "1.13 2.05",
+    "unlearnable": "0.44 0.19",
+    "tgda": "4.29 5.54",
+}
+TABLE13 = {"unlearnable": "94.38 93.10 91.90 86.85 19.93", "tgda": "93.22 92.80 91.85 85.77 16.65"}
 PRINTED = {
     "table2": ("attack", TABLE2),
     "table4_to_8": ("variant", TABLE4_TO_8),
@@ -71,6 +78,36 @@ def test_a_twin_has_no_figure_that_the_paper_does_not_print(name):
     told = figures(f"{name}_small", axis)
     assert told
     assert told.items() <= rows(table).items()
+
+
+def cifar10(name):
+    """Damage in points by attack and model, of Tables 3 and 12."""
+    return {
+        (DIFFERENT_FORM.get(cell.at["attack"], cell.at["attack"]), cell.at.get("model", "CNN")): (
+            round(100 * cell.value, 4)
+        )
+        for cell in load_sweep(FOLDER / f"{name}.yaml").published.figures
+    }
+
+
+def test_cifar10_figures_are_those_that_the_paper_prints():
+    printed = {
+        (attack, net): float(value)
+        for attack, values in TABLE3_12.items()
+        for net, value in zip(("CNN", "ResNet18"), values.split(), strict=True)
+    }
+    assert cifar10("table3_12") == printed
+    assert cifar10("table3_12_small") == {at: v for at, v in printed.items() if at[1] == "CNN"}
+
+
+@pytest.mark.parametrize("name", ["table13", "table13_small"])
+def test_shares_of_unlearnable_rows_have_the_accuracies_that_the_paper_prints(name):
+    told = load_sweep(FOLDER / f"{name}.yaml").published.figures
+    assert {(f.at["attack"], f.at["share"]): (f.score, round(100 * f.value, 2)) for f in told} == {
+        (attack, share): ("clean_accuracy", float(value))
+        for attack, values in TABLE13.items()
+        for share, value in zip((0.2, 0.4, 0.6, 0.8, 1.0), values.split(), strict=True)
+    }
 
 
 @pytest.mark.parametrize("name", FULL)
