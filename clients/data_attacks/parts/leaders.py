@@ -115,7 +115,7 @@ class Autoencoder(Leader):
                 loss = ((self._net(given[at]) - given[at, :-1]) ** 2).mean()
                 loss.backward()
                 adam.step()
-                error = float(loss)
+                error = float(loss.detach())
         return error
 
     def ascend(self, direction: Tensor, rate: float) -> None:
