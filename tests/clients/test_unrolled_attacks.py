@@ -54,13 +54,13 @@ def test_the_unrolled_gradient_is_that_of_the_closed_form(steps):
     assert torch.allclose(found, moved.T @ (end - goal), atol=1e-13)
 
 
-def test_a_descent_that_is_run_backwards_is_off_by_its_square_and_ours_is_not():
-    """Reversing errs by -rate^2 A (A w - b), here with b = 0; stored weights do not."""
-    a, rate = torch.eye(2, dtype=torch.float64) * 2, 0.1
-    w, gradient = torch.ones(2, dtype=torch.float64), lambda w: a @ w
-    after = w - rate * gradient(w)
-    reversed_ = after + rate * gradient(after)
-    assert torch.allclose(reversed_ - w, -(rate**2) * a @ gradient(w))
+def test_weights_on_the_way_are_kept_and_not_won_back_by_running_backwards():
+    """Running backwards errs by -rate^2 A grad f in a step (S3 page: Munoz-Gonzalez' code)."""
+    game, rate = Quadratic(torch.tensor([0.3, -0.7], dtype=torch.float64)), 0.1
+    first, second = descended(game, torch.ones(2, dtype=torch.float64), rate, 1)
+    won_back = second + rate * game.gradient(second)
+    assert torch.equal(first, torch.ones(2, dtype=torch.float64))
+    assert torch.allclose(won_back - first, -(rate**2) * game.a @ game.gradient(first))
 
 
 def network():
@@ -170,3 +170,9 @@ def test_looking_ahead_raises_the_judges_loss_of_a_model_trained_on_the_rows(att
         return RowObjective(model, *judges).value(end)
 
     assert loss(found.x) > loss(data.x_train) + 0.01
+
+
+def test_models_in_training_have_no_batchnorm():
+    """Its statistics would stay as they begin, and the models would not be the defender's."""
+    with pytest.raises(ValueError, match=r"^expected a surrogate without BatchNorm"):
+        played(MetaPoison(rounds=1, models=1, surrogate={"kind": "preact_resnet18"}), share())

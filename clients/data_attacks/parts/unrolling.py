@@ -15,7 +15,7 @@ from learning.curvature.objective import RowObjective
 from learning.curvature.vectors import vector_of
 from learning.seeds import derived_seed
 from learning.training.device import pick_device
-from learning.training.stacked.modules import fresh_module
+from learning.training.stacked.modules import fresh_module, has_batchnorm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,6 +84,11 @@ class Unrolling:
             device, seed = pick_device(problem.recipe.compute.device), problem.recipe.seed
             recipe = replace(problem.recipe, seed=derived_seed(seed, purpose))
             module = fresh_module(recipe, device, torch.float32).eval().requires_grad_(False)
+            if has_batchnorm(module):  # whose statistics would stay as they begin, at 0 and 1
+                raise ValueError(
+                    "expected a surrogate without BatchNorm for models in training, got one with "
+                    "it: name another in surrogate"
+                )
         draws = problem.generator(f"{purpose}/batches")
         known_x, known_y = self._known
         return Follower(module, problem.recipe, known_x, known_y, problem.share, draws)
