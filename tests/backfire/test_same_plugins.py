@@ -46,5 +46,5 @@ def test_the_same_plug_ins_and_none_at_all_are_fine():
 
 
 def test_a_plug_in_that_the_run_did_not_begin_with_is_refused():
-    with pytest.raises(backfire.PlayError, match="or play the scenario anew$"):
+    with pytest.raises(backfire.PlayError, match=r"or play the scenario anew$"):
         _need_same_plugins(Played(used=[BEGAN]), Played(recorded=[]))
