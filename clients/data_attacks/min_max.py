@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class MinMaxRows(Crafter):
     """Puts rows where a follower's loss is largest; with `target`, small at a decoy (i-min-max)."""
 
-    kind: Literal["min_max"] = "min_max"
+    kind: Literal["min_max_rows"] = "min_max_rows"
     paper: ClassVar[str] = "Koh, Steinhardt, Liang 2022, Stronger data poisoning attacks ..., ML"
     examples: ClassVar = (
         {"rounds": 3, "blocks": 2, "surrogate_epochs": 1, "surrogate_steps": 2},

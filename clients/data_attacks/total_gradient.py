@@ -175,5 +175,5 @@ class TotalGradient(Crafter):
         tactics = Tactics(**{one.name: getattr(self, one.name) for one in fields(Tactics)})
         pursuit = Pursuit(tactics, problem)
         for number in range(self.rounds):
-            pursuit.round(number)
+            pursuit.take_turns(number)
         return pursuit.leader.rows

@@ -198,8 +198,9 @@ def test_a_scenario_error_is_told_by_file_and_line(command, tmp_path):
          "'quickstrt' (did you mean 'quickstart'?)"),
         (["run", "absent.yaml"],
          "absent.yaml: expected a file that can be read, got: No such file or directory"),
-        (["run", "quickstart", "--device", "gpu"], "--set compute.device: expected text such as "
-         "auto, cpu, cuda, cuda:0, mps, got 'gpu'"),
+        (["run", "quickstart", "--device", "gpu"],
+         "error: --device: expected auto, cpu, cuda, cuda:1 or mps, got 'gpu' "
+         "(a GPU is called cuda)"),
         (["run", "quickstart", "--set", "seed"], "--set: expected path=value, got 'seed'"),
         (["validate", "\x1b[2J"], None),
         (

@@ -197,7 +197,7 @@ def test_a_mistake_is_one_line(old, new, line):
 # T41
 def test_a_dotted_path_imports_nothing():
     (line,) = lines(changed("kind: benign", "kind: os.system"))
-    assert line.startswith("s.yaml:10:23 agents[0].behaviour.kind: expected one of backdoor, ")
+    assert line.startswith("s.yaml:10:23 agents[0].behaviour.kind: expected one of back_gradient, ")
     assert line.endswith(", got 'os.system'")
 
 

@@ -28,6 +28,7 @@ from learning.method import one_of
 from learning.models.base import Architecture
 from learning.pool import Floats, Ints
 from learning.seeds import torch_generator
+from learning.shares import count_of
 from learning.training.device import pick_device, repeatable
 from learning.training.recipe import Recipe
 
@@ -211,7 +212,7 @@ class Crafter(Behaviour):
         clean_x = np.concatenate([known.x, *(mate.x for mate in mates)])
         clean_y = np.concatenate([known.y, *(mate.y for mate in mates)])
         order = mates[0].seat.generator("judges").permutation(len(clean_y))
-        judges = min(max(round(self.judges * len(order)), 1), len(order) - 1)
+        judges = min(max(count_of(self.judges, len(order)), 1), len(order) - 1)
         if judges < 1:
             raise ValueError(f"{self.kind_name}: expected at least two rows that it knows, got one")
         train = order if self.judges_train else order[judges:]

@@ -16,6 +16,7 @@ from learning.curvature.vectors import vector_of
 from learning.models.base import Architecture
 from learning.pool import Block, Floats, Ints, Pool
 from learning.seeds import derived_seed
+from learning.shares import count_of
 from learning.training.device import repeatable
 from learning.training.engine.engine import Engine
 from learning.training.job import Training
@@ -91,7 +92,7 @@ class Follower:
         spec = self.recipe.training
         self._optimizer = spec.optimizer.stacked([w.data[None] for w in self._weights])
         self._rate = spec.optimizer.rate
-        self._poison = max(1, round(spec.batch_size * self.share))
+        self._poison = max(1, count_of(self.share, spec.batch_size))
         self._clean = min(max(1, spec.batch_size - self._poison), len(self.y))
         self._orders = [RowOrder(len(self.y), self.generator)]
 

@@ -15,6 +15,7 @@ from clients.data_attacks.parts.goals import Flipped, Goal, GradPC, Natural, Rea
 from learning.curvature.objective import RowObjective
 from learning.curvature.solvers.conjugate_gradients import conjugate_gradients
 from learning.curvature.vectors import vector_of
+from learning.shares import count_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -112,7 +113,7 @@ class GoalWeights:
 
     def _flipped(self, rate: float) -> Tensor:
         problem = self._problem
-        count = max(1, round(rate * len(problem.known_y)))
+        count = max(1, count_of(rate, len(problem.known_y)))
         draws = problem.generator("flipped rows")
         rows = torch.randperm(len(problem.known_y), generator=draws)[:count].numpy()
         x = np.concatenate([problem.known_x, problem.known_x[rows]])

@@ -106,7 +106,7 @@ class Pursuit:
         steps = training.epochs * max(1.0, rows / training.batch_size)
         return 1 / (training.optimizer.rate * steps)
 
-    def round(self, number: int) -> None:
+    def take_turns(self, number: int) -> None:
         """Let attacker and followers move."""
         attack = self._attack
         if attack.renew is not None and number and number % attack.renew == 0:
