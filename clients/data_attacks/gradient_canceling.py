@@ -13,6 +13,7 @@ from pydantic import Field
 
 from clients.data_attacks.parts.crafter import Crafter, CraftingProblem
 from clients.data_attacks.parts.goals import AnyGoal, GradPC
+from learning.method import kind_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +85,7 @@ class GradientCanceling(Crafter):
         try:
             goal = GoalWeights(problem, self.layers).within_reach(self.target, self.shrink)
         except ValueError as error:
-            raise ValueError(f"{self.kind_name}: {error}") from error
+            raise ValueError(f"{kind_of(type(self))}: {error}") from error
         x, y = problem.on_device(problem.x, problem.y)
         leader = Pixels(x, self.step, self.radius)
         return cancelled(goal, leader, y, self.steps, self.tolerance)[0]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from scipy.special import lambertw
 
+from clients.data_attacks.parts.leaders import cooled
 from learning.curvature.losses import RowLoss, cross_entropy
 from learning.curvature.objective import RowObjective
 from learning.curvature.reachability import Reachability, longest_row, reachability
@@ -95,8 +96,7 @@ def cancelled(
             best = leader.rows, share
         if share <= tolerance or number == steps:
             break
-        rate = 0.5 * (1 + math.cos(math.pi * number / steps))
-        leader.ascend(goal.ascent(leader.rows, y, left), rate)
+        leader.ascend(goal.ascent(leader.rows, y, left), cooled(number, steps))
     return best
 
 

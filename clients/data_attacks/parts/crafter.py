@@ -24,7 +24,7 @@ from clients.data_attacks.base import (
 from clients.data_attacks.parts.labels import by_rule
 from clients.data_attacks.parts.poisoning import choose_rows, contribute
 from learning.families.table import FAMILIES
-from learning.method import one_of
+from learning.method import kind_of, one_of
 from learning.models.base import Architecture
 from learning.pool import Floats, Ints
 from learning.seeds import torch_generator
@@ -157,7 +157,7 @@ class Crafter(Behaviour):
             ValueError: If it knows too few rows, or its surrogate does not learn.
         """
         if seat.known is None:
-            raise ValueError(f"{self.kind_name} needs to be told how the defender trains")
+            raise ValueError(f"{kind_of(type(self))} needs to be told how the defender trains")
         mine = Mate(replace(seat, known=None), share.x_train, share.y_train)
         rows = self._chosen(mine)
         if not len(rows):
@@ -175,11 +175,6 @@ class Crafter(Behaviour):
         Raises:
             ValueError: If nothing can be crafted; one line.
         """
-
-    @property
-    def kind_name(self) -> str:
-        """What a scenario calls it."""
-        return str(getattr(self, "kind", type(self).__name__))
 
     def _chosen(self, mate: Mate) -> Ints:
         return choose_rows(self.poison_rate, np.ones(len(mate.y), np.bool_), mate.seat)
@@ -200,7 +195,7 @@ class Crafter(Behaviour):
     def _sound(self, moved: Floats, start: Floats) -> Floats:
         if moved.shape != start.shape or not np.isfinite(moved).all():
             raise ValueError(
-                f"{self.kind_name}: expected crafted rows that are numbers, of shape "
+                f"{kind_of(type(self))}: expected crafted rows that are numbers, of shape "
                 f"{start.shape}; its steps may be too large"
             )
         return np.asarray(np.clip(moved, 0, 1), dtype=np.float32)
@@ -214,7 +209,9 @@ class Crafter(Behaviour):
         order = mates[0].seat.generator("judges").permutation(len(clean_y))
         judges = min(max(count_of(self.judges, len(order)), 1), len(order) - 1)
         if judges < 1:
-            raise ValueError(f"{self.kind_name}: expected at least two rows that it knows, got one")
+            raise ValueError(
+                f"{kind_of(type(self))}: expected at least two rows that it knows, got one"
+            )
         train = order if self.judges_train else order[judges:]
         recipe = known.recipe
         problem = CraftingProblem(

@@ -6,14 +6,14 @@ of the attacker's own rows it is: f = (1 - s) * mean over clean rows + s * mean 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from learning.curvature.objective import RowObjective
-from learning.curvature.vectors import vector_of
-from learning.models.base import Architecture
+from learning.curvature.vectors import flat, unflat, weights_of
 from learning.pool import Block, Floats, Ints, Pool
 from learning.seeds import derived_seed
 from learning.shares import count_of
@@ -21,6 +21,7 @@ from learning.training.device import repeatable
 from learning.training.engine.engine import Engine
 from learning.training.job import Training
 from learning.training.recipe import Recipe
+from learning.training.spec import TrainingSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +32,6 @@ def trained(
     x: Floats,
     y: Ints,
     *,
-    architecture: Architecture | None = None,
     epochs: int | None = None,
     purpose: str = "",
 ) -> nn.Module:
@@ -41,7 +41,6 @@ def trained(
         recipe: The defender's, with a seed of the attacker's.
         x: Rows, float32 (n, C, H, W), n >= 1.
         y: Labels, int64 (n,).
-        architecture: Another model in the place of the defender's.
         epochs: Passes over the rows; by default the defender's.
         purpose: Separates surrogates that must differ in initial weights and batches.
 
@@ -53,9 +52,7 @@ def trained(
     """
     seed = derived_seed(recipe.seed, purpose) if purpose else recipe.seed
     settings = recipe.training.model_copy(update={"early_stopping": None, "validation_share": 0.0})
-    changed = replace(
-        recipe, architecture=architecture or recipe.architecture, training=settings, seed=seed
-    )
+    changed = replace(recipe, training=settings, seed=seed)
     pool = Pool((Block("surrogate", 0, x, y),), recipe.classes)
     with repeatable():
         model = Engine(changed).train([Training(pool, epochs=epochs)])[0]
@@ -88,13 +85,12 @@ class Follower:
     generator: torch.Generator
 
     def __post_init__(self) -> None:
-        self._weights = list(self.module.parameters())
         spec = self.recipe.training
-        self._optimizer = spec.optimizer.stacked([w.data[None] for w in self._weights])
-        self._rate = spec.optimizer.rate
+        self._stepper = Stepper(list(self.module.parameters()), spec)
         self._poison = max(1, count_of(self.share, spec.batch_size))
         self._clean = min(max(1, spec.batch_size - self._poison), len(self.y))
-        self._orders = [RowOrder(len(self.y), self.generator)]
+        self._order = RowOrder(len(self.y), self.generator)
+        self._poison_order: RowOrder | None = None
 
     def steps(self, count: int, x: Tensor, y: Tensor) -> None:
         """Train on the clean rows and the poison of this moment.
@@ -104,12 +100,12 @@ class Follower:
             x: Poison, float (m, C, H, W), m >= 1.
             y: Its labels, int64 (m,).
         """
-        while len(self._orders) < 2:
-            self._orders.append(RowOrder(len(y), self.generator))
+        if self._poison_order is None:
+            self._poison_order = RowOrder(len(y), self.generator)
         with repeatable():
             for _ in range(count):
-                clean = self._orders[0].take(self._clean)
-                poison = self._orders[1].take(min(self._poison, len(y)))
+                clean = self._order.take(self._clean)
+                poison = self._poison_order.take(min(self._poison, len(y)))
                 self._step(
                     torch.cat([self.x[clean], x[poison]]),
                     torch.cat([self.y[clean], y[poison]]),
@@ -117,16 +113,10 @@ class Follower:
                 )
 
     def _step(self, x: Tensor, y: Tensor, poison: int) -> None:
-        clean = len(y) - poison
-        shares = x.new_full((len(y),), (1 - self.share) / clean)
-        shares[clean:] = self.share / poison
-        grad = RowObjective(self.module, x, y, shares).gradient(vector_of(self.module))
-        grads, at = [], 0
-        for weight in self._weights:
-            grads.append(grad[at : at + weight.numel()].view_as(weight)[None])
-            at += weight.numel()
-        with torch.no_grad():
-            self._optimizer.step([w.data[None] for w in self._weights], grads, self._rate)
+        shares = shares_of(self.share, len(y) - poison, poison).to(x)
+        weights = weights_of(self.module)
+        slope = RowObjective(self.module, x, y, shares).gradient(flat(weights))
+        self._stepper.step(list(unflat(slope, weights).values()))
 
     def objective(self, x: Tensor, y: Tensor, rows: Tensor | None = None) -> RowObjective:
         """Return what it minimises, with the poison as the last rows.
@@ -137,9 +127,40 @@ class Follower:
             rows: Positions of the clean rows to take in, int64 (k,); all by default.
         """
         clean_x, clean_y = (self.x, self.y) if rows is None else (self.x[rows], self.y[rows])
-        shares = x.new_full((len(clean_y) + len(y),), (1 - self.share) / len(clean_y))
-        shares[len(clean_y) :] = self.share / len(y)
+        shares = shares_of(self.share, len(clean_y), len(y)).to(x)
         return RowObjective(self.module, torch.cat([clean_x, x]), torch.cat([clean_y, y]), shares)
+
+
+def shares_of(share: float, clean: int, poison: int) -> Tensor:
+    """Return each row's part of the loss, float64: clean rows first, then the poison.
+
+    Args:
+        share: What the poison has of the loss, in (0, 1).
+        clean: Clean rows, >= 1.
+        poison: Rows of poison, >= 1.
+    """
+    parts = torch.full((clean + poison,), (1 - share) / clean, dtype=torch.float64)
+    parts[clean:] = share / poison
+    return parts
+
+
+class Stepper:
+    """The defender's optimiser for one model, at its first learning rate.
+
+    Args:
+        weights: Moved in place.
+        training: The defender's settings.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], training: TrainingSpec) -> None:
+        self._stacked = [w.data[None] for w in weights]
+        self._optimizer = training.optimizer.stacked(self._stacked)
+        self._rate = training.optimizer.rate
+
+    def step(self, grads: Sequence[Tensor]) -> None:
+        """Take a step along the gradients, each of its weight's shape."""
+        with torch.no_grad():
+            self._optimizer.step(self._stacked, [grad[None] for grad in grads], self._rate)
 
 
 class RowOrder:

@@ -8,10 +8,28 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from learning.schedules.cosine import Cosine
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_COSINE = Cosine()
 _SLOPE = 0.2  # of the leaky ReLUs in S3's public code
+
+
+def cooled(number: int, rounds: int) -> float:
+    """Return the rate of a round, from 0, that shrinks from 1 towards 0 along a cosine."""
+    return _COSINE.rate(number, rounds)
+
+
+def ball(x: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest values near rows in [0, 1], and in that range.
+
+    Args:
+        x: The rows, float (m, C, H, W).
+        radius: Largest change of a pixel; 1 leaves the range alone.
+    """
+    return (x - radius).clamp(min=0), (x + radius).clamp(max=1)
 
 
 class Leader(ABC):
@@ -45,8 +63,7 @@ class Pixels(Leader):
 
     def __init__(self, x: Tensor, step: float, radius: float | None = None) -> None:
         self._x, self._step = x.clone(), step
-        self._low = (x - radius).clamp(min=0) if radius is not None else torch.zeros_like(x)
-        self._high = (x + radius).clamp(max=1) if radius is not None else torch.ones_like(x)
+        self._low, self._high = ball(x, 1.0 if radius is None else radius)
         self._mean, self._square, self._count = torch.zeros_like(x), torch.zeros_like(x), 0
 
     @property

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from math import cos, pi
 from typing import TYPE_CHECKING
 
 import torch
 
-from clients.data_attacks.parts.leaders import Pixels
+from clients.data_attacks.parts.leaders import Pixels, cooled
 from learning.curvature.objective import RowObjective
 from learning.curvature.row_gradient import row_gradient
 from learning.curvature.vectors import vector_of
@@ -49,5 +48,5 @@ def matched(problem: CraftingProblem, rounds: int, step: float, radius: float | 
     for number in range(rounds):
         own = RowObjective(module, pixels.rows, y).gradient(weights)
         uphill = row_gradient(module, pixels.rows, y, slope_of_cosine(own, wanted))
-        pixels.ascend(-uphill, 0.5 * (1 + cos(pi * number / rounds)))
+        pixels.ascend(-uphill, cooled(number, rounds))
     return pixels.rows

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clients.data_attacks.parts.follower import RowOrder
+from clients.data_attacks.parts.follower import RowOrder, Stepper
+from clients.data_attacks.parts.leaders import ball
 from learning.curvature.row_gradient import loss_gradient
 from learning.seeds import derived_seed, torch_generator
 from learning.training.device import layer_draws, repeatable
@@ -41,7 +42,7 @@ class NoiseBall:
     @classmethod
     def around(cls, x: Tensor, radius: float) -> NoiseBall:
         """Return the ball around rows in [0, 1]; `radius` is the largest change of a pixel."""
-        return cls((x - radius).clamp(min=0), (x + radius).clamp(max=1))
+        return cls(*ball(x, radius))
 
     def moved(self, module: nn.Module, rows: Tensor, y: Tensor, step: float, steps: int) -> Tensor:
         """Return rows after signed gradient steps of their own loss, within the ball.
@@ -75,8 +76,7 @@ class FreshLearner:
         seed, spec = derived_seed(recipe.seed, "fresh learner"), recipe.training
         self.module = fresh_module(replace(recipe, seed=seed), device, torch.float32).eval()
         self._weights = [w for w in self.module.parameters() if w.requires_grad]
-        self._optimizer = spec.optimizer.stacked([w.data[None] for w in self._weights])
-        self._rate, self._batch = spec.optimizer.rate, min(spec.batch_size, rows)
+        self._stepper, self._batch = Stepper(self._weights, spec), min(spec.batch_size, rows)
         self._order = RowOrder(rows, torch_generator(seed, "batches"))
         self._seed, self._calls = seed, 0
 
@@ -101,10 +101,7 @@ class FreshLearner:
         with torch.enable_grad():
             loss = torch.nn.functional.cross_entropy(self.module(x), y)
             grads = torch.autograd.grad(loss, self._weights)
-        with torch.no_grad():
-            self._optimizer.step(
-                [w.data[None] for w in self._weights], [g[None] for g in grads], self._rate
-            )
+        self._stepper.step(grads)
 
     def error(self, x: Tensor, y: Tensor) -> float:
         """Return the share of rows that it gets wrong, in [0, 1]."""

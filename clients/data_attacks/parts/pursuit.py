@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, pi
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from clients.data_attacks.parts.follower import Follower
-from clients.data_attacks.parts.leaders import Autoencoder, Leader, Pixels
+from clients.data_attacks.parts.leaders import Autoencoder, Leader, Pixels, cooled
 from learning.curvature.objective import RowObjective
 from learning.curvature.row_gradient import loss_gradient
 from learning.curvature.solvers.conjugate_gradients import conjugate_gradients
@@ -113,7 +112,7 @@ class Pursuit:
             turn = number // attack.renew
             place = (turn - 1) % len(self._chasers)
             self._chasers[place] = Chaser(self._follower(f"follower/{place}/{turn}"), attack)
-        rate = 0.5 * (1 + cos(pi * number / attack.rounds)) if attack.decay == "cosine" else 1.0
+        rate = cooled(number, attack.rounds) if attack.decay == "cosine" else 1.0
         moves = attack.attacker_steps
         if attack.leader == "defender":
             self._follow(self.leader.rows, attack.attacker_steps)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import cos, pi
 from typing import TYPE_CHECKING
 
 import torch
 
 from clients.data_attacks.parts.follower import Follower
-from clients.data_attacks.parts.leaders import Pixels
+from clients.data_attacks.parts.leaders import Pixels, cooled
 from clients.data_attacks.parts.unrolled import descended, unrolled_gradient
 from learning.curvature.objective import RowObjective
 from learning.curvature.vectors import vector_of
@@ -67,7 +66,7 @@ class Unrolling:
         """Return the rows after all rounds."""
         for number in range(self._rounds):
             found = torch.stack([self._ahead(model) for model in self._models]).mean(0)
-            self._pixels.ascend(found, 0.5 * (1 + cos(pi * number / self._rounds)))
+            self._pixels.ascend(found, cooled(number, self._rounds))
             self._go_on(number)
         return self._pixels.rows
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from clients.data_attacks.parts.follower import shares_of
 from clients.data_attacks.parts.leaders import Pixels
 from learning.curvature.objective import RowObjective
 from learning.curvature.solvers.conjugate_gradients import conjugate_gradients
@@ -70,7 +71,8 @@ def _moved(moves: Moves, known: LocalKnowledge, labels: Ints) -> Tensor:
         for array in (known.clean.x, known.clean.y, known.contributed.x, labels)
     )
     wanted = RowObjective(module, clean_x, clean_y).gradient(weights)
-    shares = _shares(known.share, len(clean_y), len(y)).to(weights)
+    share = min(known.share, _MOST_SHARE)
+    shares = shares_of(share, len(clean_y), len(y)).to(weights)
     damping = 1 / (known.rate * known.steps) if moves.damping is None else moves.damping
     leader, solved = Pixels(x, moves.step, moves.radius), None
     for _ in range(moves.steps):
@@ -82,11 +84,3 @@ def _moved(moves: Moves, known: LocalKnowledge, labels: Ints) -> Tensor:
         ).vector
         leader.ascend(-pool.crossed(weights, solved, slice(len(clean_y), None)), 1.0)
     return leader.rows
-
-
-def _shares(share: float, clean: int, poison: int) -> Tensor:
-    """Return each row's part of the loss: clean rows first, then the poison."""
-    share = min(share, _MOST_SHARE)
-    parts = torch.full((clean + poison,), (1 - share) / clean, dtype=torch.float64)
-    parts[clean:] = share / poison
-    return parts
