@@ -223,7 +223,7 @@ def _callbacks(
         if kind is None or issubclass(kind, Tracker):
             trackers.append(name)
         elif issubclass(kind, Callback):
-            named[name] = kind()
+            named[name] = _made(name, kind)
         else:
             raise PlayError(f"expected a Tracker or a Callback of {name}, got {kind.__name__}")
     strangers = [*named.items(), *((type(guest).__name__, guest) for guest in guests)]
@@ -233,6 +233,16 @@ def _callbacks(
         Tracked(trackers, progress),
         *(Guest(name, guest, progress) for name, guest in strangers),
     ]
+
+
+def _made(name: str, kind: type[Callback]) -> Callback:
+    try:
+        return kind()
+    except Exception as error:  # somebody else's code: anything at all
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise PlayError(
+            f"expected a callback {name} that is made without arguments: {why}"
+        ) from error
 
 
 def _ready(

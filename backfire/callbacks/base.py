@@ -34,7 +34,7 @@ class Callback:
 
         Args:
             result: The scores, which are in the run folder already; None where the game was cut
-                off.
+                off before.
         """
 
 
@@ -112,10 +112,10 @@ class Telling:
         for callback in self._callbacks:
             callback.on_start(scenario, folder)
 
-    def end(self, *, cut_off: bool) -> None:
-        """Tell of the end."""
+    def end(self) -> None:
+        """Tell of the end, with the scores where they were reached."""
         for callback in self._callbacks:
-            callback.on_end(None if cut_off else self._result)
+            callback.on_end(self._result)
 
 
 @contextmanager
@@ -131,7 +131,5 @@ def telling(callbacks: Sequence[Callback], scenario: Scenario, folder: Path) -> 
     told.start(scenario, folder)
     try:
         yield told
-    except BaseException:
-        told.end(cut_off=True)
-        raise
-    told.end(cut_off=False)
+    finally:
+        told.end()

@@ -6,6 +6,7 @@ import pytest
 from stranger import install
 from typer.testing import CliRunner
 
+from backfire import playing
 from backfire.callbacks import Callback, Guest, Observing, telling
 from backfire.cli.main import app
 from backfire.playing import PlayError, play
@@ -140,3 +141,32 @@ def test_trackers_and_callbacks_of_other_packages_are_asked_for_by_name(
     lines = (played.folder / "tracking" / "lines" / "lines").read_text()
     assert lines == f"{scenario.name} True"
     assert fault.startswith("AttributeError")
+
+
+def test_a_game_whose_report_cannot_be_drawn_still_ends_with_its_scores(
+    scenario, tmp_path, monkeypatch
+):
+    def broken(folder):
+        raise OSError("no room for a report")
+
+    monkeypatch.setattr(playing, "render", broken)
+    told = Recorder()
+    with pytest.raises(OSError, match="no room for a report"):
+        play(scenario, out=tmp_path, callbacks=[told])
+    (last,) = [end for what, *rest in told.told if what == "end" for end in rest]
+    assert last is not None
+    assert set(last.defenders) == set(scenario.defenders)
+
+
+def test_a_plug_in_that_cannot_be_made_is_told_in_one_line(scenario, tmp_path, monkeypatch):
+    class Asking(Callback):
+        def __init__(self, where):
+            self.where = where
+
+    monkeypatch.setattr(playing, "plugin", lambda name: Asking)
+    monkeypatch.setattr(playing, "need_trackers", lambda names: None)
+    with pytest.raises(
+        PlayError, match=r"^expected a callback mine that is made .*'where'"
+    ) as told:
+        play(scenario, out=tmp_path, track=["mine"])
+    assert "\n" not in str(told.value)
